@@ -1,0 +1,120 @@
+//! Typed reads from a JSON object that remember file and key.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// A JSON object read from a file. A key that is absent or `null` reads as `None`; a key of the wrong type is an
+/// error that names file, key, what came and what was wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct JsonFile {
+    pub(crate) path: PathBuf,
+    object: Map<String, Value>,
+}
+
+/// Reads any JSON document; `hint` says what the file is for, should it be missing.
+pub(crate) fn read_value(path: &Path, hint: &str) -> Result<Value> {
+    let bytes = std::fs::read(path).map_err(|e| Error::reading(path, e, hint))?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::model(path, "", format!("not valid JSON: {e}")))
+}
+
+impl JsonFile {
+    pub(crate) fn open(path: &Path, hint: &str) -> Result<Self> {
+        match read_value(path, hint)? {
+            Value::Object(object) => Ok(Self { path: path.to_owned(), object }),
+            other => Err(Error::model(path, "", format!("got {}, wanted a JSON object", kind(&other)))),
+        }
+    }
+
+    /// An optional file: absent reads as an empty object.
+    pub(crate) fn open_optional(path: &Path) -> Result<Self> {
+        match Self::open(path, "") {
+            Err(Error::Missing { .. }) => Ok(Self { path: path.to_owned(), object: Map::new() }),
+            other => other,
+        }
+    }
+
+    /// An object that stands inside `path`.
+    pub(crate) fn nested(path: &Path, value: Value) -> Result<Self> {
+        match value {
+            Value::Object(object) => Ok(Self { path: path.to_owned(), object }),
+            other => Err(Error::model(path, "", format!("got {}, wanted a JSON object", kind(&other)))),
+        }
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.object.get(key).filter(|v| !v.is_null())
+    }
+
+    pub(crate) fn error(&self, key: &str, problem: impl Into<String>) -> Error {
+        Error::model(&self.path, key, problem)
+    }
+
+    /// The key must be there.
+    pub(crate) fn require<T>(
+        &self,
+        key: &str,
+        wanted: &str,
+        read: impl Fn(&Self, &str) -> Result<Option<T>>,
+    ) -> Result<T> {
+        read(self, key)?.ok_or_else(|| self.error(key, format!("missing, wanted {wanted}")))
+    }
+
+    pub(crate) fn bool(&self, key: &str) -> Result<Option<bool>> {
+        self.read(key, "true or false", Value::as_bool)
+    }
+
+    /// A whole number that fits in 32 bits, the range of every size in a checkpoint.
+    pub(crate) fn size(&self, key: &str) -> Result<Option<usize>> {
+        self.read(key, "a whole number from 1 to 4294967295", |v| {
+            v.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n >= 1).map(|n| n as usize)
+        })
+    }
+
+    pub(crate) fn positive(&self, key: &str) -> Result<Option<f64>> {
+        self.read(key, "a number above 0", |v| v.as_f64().filter(|x| x.is_finite() && *x > 0.0))
+    }
+
+    pub(crate) fn string(&self, key: &str) -> Result<Option<String>> {
+        self.read(key, "a string", |v| v.as_str().map(str::to_owned))
+    }
+
+    pub(crate) fn strings(&self, key: &str) -> Result<Option<Vec<String>>> {
+        self.read(key, "a list of strings", |v| {
+            v.as_array()?.iter().map(|w| w.as_str().map(str::to_owned)).collect()
+        })
+    }
+
+    pub(crate) fn string_map(&self, key: &str) -> Result<Option<Vec<(String, String)>>> {
+        self.read(key, "an object of strings", |v| {
+            v.as_object()?.iter().map(|(k, w)| w.as_str().map(|w| (k.clone(), w.to_owned()))).collect()
+        })
+    }
+
+    fn read<T>(&self, key: &str, wanted: &str, convert: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match convert(value) {
+            Some(t) => Ok(Some(t)),
+            None => Err(self.error(key, format!("got {}, wanted {wanted}", brief(value)))),
+        }
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The value as it would be quoted in a message: whole if short, else by kind.
+fn brief(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= 60 { text } else { kind(value).to_owned() }
+}

@@ -1,0 +1,93 @@
+//! `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` -> a tokenizer without habits of its own.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokenizers::normalizers::{BertNormalizer, NormalizerWrapper};
+use tokenizers::{Tokenizer, TruncationDirection};
+
+use super::JsonFile;
+use crate::error::{Error, Result};
+
+/// What the tokenizer files say, truncation and padding excepted: those that a file carries are left-overs of
+/// the last call before it was saved.
+pub(crate) struct TokenizerFiles {
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) truncation: TruncationDirection,
+    /// The token that fills a query: the mask token, else the end of sequence, else the padding.
+    pub(crate) expansion_token: Option<(String, u32)>,
+    /// The file to name when a token is missing.
+    pub(crate) path: PathBuf,
+}
+
+/// Tokens of `BertTokenizer` that hold when no file names others.
+const BERT_DEFAULTS: [(&str, &str); 2] = [("mask_token", "[MASK]"), ("pad_token", "[PAD]")];
+
+impl TokenizerFiles {
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("tokenizer.json");
+        let bytes =
+            std::fs::read(&path).map_err(|e| Error::reading(&path, e, "the tokenizer is read from it"))?;
+        let invalid = |e: tokenizers::Error| Error::model(&path, "", format!("not a tokenizer: {e}"));
+        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(invalid)?;
+        tokenizer.with_truncation(None).map_err(invalid)?;
+        tokenizer.with_padding(None);
+
+        let config = JsonFile::open_optional(&folder.join("tokenizer_config.json"))?;
+        let class = config.string("tokenizer_class")?.unwrap_or_default();
+        let is_bert = matches!(class.as_str(), "BertTokenizer" | "BertTokenizerFast");
+        if is_bert {
+            tokenizer.with_normalizer(Some(bert_normalizer(&config)?)).map_err(invalid)?;
+        }
+        let truncation = match config.string("truncation_side")?.as_deref() {
+            None | Some("right") => TruncationDirection::Right,
+            Some("left") => TruncationDirection::Left,
+            Some(other) => {
+                let problem = format!("got {other:?}, wanted \"right\" or \"left\"");
+                return Err(config.error("truncation_side", problem));
+            }
+        };
+        let expansion_token = expansion_token(folder, &config, &tokenizer, is_bert)?;
+        Ok(Self { tokenizer, truncation, expansion_token, path })
+    }
+}
+
+/// transformers 5 ignores the normaliser in `tokenizer.json` for this class and follows `tokenizer_config.json`.
+fn bert_normalizer(config: &JsonFile) -> Result<NormalizerWrapper> {
+    let flag = |key| config.bool(key).map(|v| v.unwrap_or(true));
+    let (chinese, lowercase) = (flag("tokenize_chinese_chars")?, flag("do_lower_case")?);
+    Ok(BertNormalizer::new(true, chinese, config.bool("strip_accents")?, lowercase).into())
+}
+
+fn expansion_token(
+    folder: &Path,
+    config: &JsonFile,
+    tokenizer: &Tokenizer,
+    is_bert: bool,
+) -> Result<Option<(String, u32)>> {
+    let legacy_map = JsonFile::open_optional(&folder.join("special_tokens_map.json"))?;
+    // The legacy file counts only for saves that predate `added_tokens_decoder`, and then it wins.
+    let files =
+        if config.get("added_tokens_decoder").is_some() { vec![config] } else { vec![&legacy_map, config] };
+    for key in ["mask_token", "eos_token", "pad_token"] {
+        for file in &files {
+            let Some(value) = file.get(key) else { continue };
+            let text = match value {
+                Value::String(text) => Some(text.as_str()),
+                Value::Object(token) => token.get("content").and_then(Value::as_str),
+                _ => None,
+            };
+            let text =
+                text.ok_or_else(|| file.error(key, "wanted a string or an object with \"content\""))?;
+            let id = tokenizer.token_to_id(text).ok_or_else(|| {
+                file.error(key, format!("got {text:?}, wanted a token that tokenizer.json holds"))
+            })?;
+            return Ok(Some((text.to_owned(), id)));
+        }
+        let default = BERT_DEFAULTS.iter().find(|(name, _)| is_bert && *name == key);
+        if let Some((text, id)) = default.and_then(|(_, text)| Some((text, tokenizer.token_to_id(text)?))) {
+            return Ok(Some(((*text).to_owned(), id)));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,51 @@
+//! ColBERT late interaction: text in, one unit vector a token out, MaxSim between them.
+//!
+//! The pipeline, in the order of the modules:
+//!
+//! ```text
+//! checkpoint  folder -> Spec            what the files say, and where each value came from
+//! tokenize    text   -> Tokens          prefix, truncation, query expansion, keep mask
+//! batch       Tokens -> Batch           ragged: ids end to end, nothing padded
+//! encoder     Batch  -> hidden states   one architecture a file, written on `ops`
+//! project     hidden -> MultiVectors    Dense chain, keep mask, L2 normalisation
+//! maxsim      MultiVectors -> scores
+//! ```
+//!
+//! [`ColBert`] wires it together:
+//!
+//! ```no_run
+//! use chandelier::{maxsim, ColBert};
+//!
+//! let model = ColBert::open("path/to/checkpoint")?;
+//! let documents = model.encode_documents(&["Paris is in France.", "Bread needs flour."])?;
+//! let query = model.encode_queries(&["where is Paris?"])?;
+//! let scores = maxsim(query.get(0), documents.view())?;
+//! assert!(scores[0] > scores[1]);
+//! # Ok::<(), chandelier::Error>(())
+//! ```
+//!
+//! Results equal PyLate's (>= 1.5): ids, attention and kept rows exactly, values within 2e-5.
+
+pub mod batch;
+pub mod checkpoint;
+pub mod device;
+mod encoder;
+mod error;
+mod maxsim;
+mod mean;
+mod model;
+mod multivectors;
+pub mod ops;
+mod project;
+mod queue;
+pub mod storage;
+pub mod tokenize;
+
+pub use batch::Batch;
+pub use checkpoint::{Knobs, Spec};
+pub use error::{Error, Result};
+pub use maxsim::{maxsim, maxsim_matrix, top_k};
+pub use mean::mean_vectors;
+pub use model::{BATCH_TOKENS, ColBert, EncodeOptions, OpenOptions, Prompt};
+pub use multivectors::{MultiVectors, MultiVectorsView};
+pub use tokenize::{Role, Tokens};

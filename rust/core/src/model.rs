@@ -1,0 +1,282 @@
+//! [`ColBert`]: the pipeline wired together. Opened once, then `&self` everywhere.
+
+use std::path::Path;
+
+use crate::batch::{self, Batch};
+use crate::checkpoint::{self, Knobs, Provenance, Spec, TokenizerFiles};
+use crate::device::{Device, default_threads};
+use crate::encoder::{self, Encoder};
+use crate::error::{Error, Result};
+use crate::multivectors::MultiVectors;
+use crate::project::{self, Projection};
+use crate::queue;
+use crate::tokenize::{Role, TextTokenizer, Tokens};
+
+/// Tokens of a micro-batch unless the caller says otherwise: its activations stay in a core's cache.
+pub const BATCH_TOKENS: usize = 256;
+
+/// A ColBERT model.
+pub struct ColBert {
+    spec: Spec,
+    tokenizer: TextTokenizer,
+    encoder: Box<dyn Encoder>,
+    projection: Projection,
+    provenance: Vec<Provenance>,
+    device: Device,
+    threads: usize,
+}
+
+/// How a model is opened.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// Settings that overrule the checkpoint's.
+    pub knobs: Knobs,
+    /// Threads of a call; `None` means as many as the process may use.
+    pub threads: Option<usize>,
+}
+
+/// What is put before every text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Prompt<'a> {
+    /// The model's default prompt, if it has one.
+    #[default]
+    Default,
+    /// This text.
+    Text(&'a str),
+    /// The checkpoint's prompt of this name.
+    Named(&'a str),
+}
+
+/// How a call to encode is made.
+#[derive(Default)]
+pub struct EncodeOptions<'a> {
+    /// What is put before every text.
+    pub prompt: Prompt<'a>,
+    /// Tokens of a micro-batch; `None` means [`BATCH_TOKENS`].
+    pub batch_tokens: Option<usize>,
+    /// Called about every 50 ms with the number of texts done; an error, [`Error::Interrupted`] say, ends the call.
+    pub observer: Option<&'a mut dyn FnMut(usize) -> Result<()>>,
+}
+
+impl ColBert {
+    /// Opens a checkpoint folder in PyLate's format.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] and [`Error::Model`] name the file and key at fault, [`Error::Argument`] the knob.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, OpenOptions::default())
+    }
+
+    /// The same, with settings.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self> {
+        Self::build(path.as_ref(), checkpoint::Projection::Required, options)
+    }
+
+    /// Opens any BERT-like model without a projection: late interaction over its bare hidden states. Nothing says
+    /// how such a model wants to be used, so there is no prefix and no query expansion unless asked for, and
+    /// documents are as long as the transformer's `max_seq_length`.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; a checkpoint that has a Dense is refused.
+    pub fn from_bert(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self> {
+        Self::build(path.as_ref(), checkpoint::Projection::Absent, options)
+    }
+
+    fn build(path: &Path, projection: checkpoint::Projection, options: OpenOptions) -> Result<Self> {
+        let threads = options.threads.unwrap_or_else(default_threads);
+        if threads == 0 {
+            return Err(Error::argument("threads", 0, "at least 1, or none for all cores"));
+        }
+        let spec = Spec::read(path, projection, &options.knobs)?;
+        // The tokenizer takes about as long to read as the weights, so both are read at once.
+        let (model, files) = std::thread::scope(|scope| {
+            let files = scope.spawn(|| TokenizerFiles::open(&spec.transformer));
+            let model = encoder::load(&spec.transformer).and_then(|(encoder, source)| {
+                let (projection, sources) = Projection::load(&spec.dense, encoder.hidden_size())?;
+                Ok((encoder, projection, std::iter::once(source).chain(sources).collect()))
+            });
+            (model, files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let (encoder, projection, provenance) = model?;
+        let tokenizer = TextTokenizer::new(&spec, files?, encoder.positions(), encoder.vocabulary())?;
+        Ok(Self { spec, tokenizer, encoder, projection, provenance, device: Device::Cpu, threads })
+    }
+
+    /// What was read from the checkpoint, and where each setting came from.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The tokenizer with the model's settings.
+    pub fn tokenizer(&self) -> &TextTokenizer {
+        &self.tokenizer
+    }
+
+    /// The architecture and what it computes with, in one line.
+    pub fn architecture(&self) -> String {
+        self.encoder.describe()
+    }
+
+    /// The length of a row.
+    pub fn dim(&self) -> usize {
+        self.projection.dim()
+    }
+
+    /// Where the model computes.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Threads of a call.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// What makes vectors comparable: the weights of backbone and projection, the normalisation and the prefixes,
+    /// hashed by BLAKE3. Files are read again for it.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if a weights file is no longer the one that was opened.
+    pub fn fingerprint(&self) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        let prefixes = (&self.spec.query_prefix.value, &self.spec.document_prefix.value);
+        hasher.update(format!("chandelier 1; {}; {prefixes:?}; l2", self.encoder.describe()).as_bytes());
+        for dense in &self.spec.dense {
+            hasher.update(format!("dense {:?} {}", dense.activation, dense.use_residual).as_bytes());
+        }
+        for source in &self.provenance {
+            source.hash(&mut hasher)?;
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// One matrix a query, in input order.
+    ///
+    /// # Errors
+    /// See [`Self::encode`].
+    pub fn encode_queries<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<MultiVectors> {
+        self.encode(texts, Role::Query, EncodeOptions::default())
+    }
+
+    /// One matrix a document, in input order.
+    ///
+    /// # Errors
+    /// See [`Self::encode`].
+    pub fn encode_documents<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<MultiVectors> {
+        self.encode(texts, Role::Document, EncodeOptions::default())
+    }
+
+    /// One matrix of unit rows `(tokens, dim)` a text, in input order. A text gives the same rows alone, in any
+    /// company, in any order and from any thread, up to the rounding of the matrix product.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a prompt or batch size that cannot be, [`Error::Model`] for weights that give rows
+    /// that are not finite, and whatever the observer returns.
+    pub fn encode<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        role: Role,
+        options: EncodeOptions,
+    ) -> Result<MultiVectors> {
+        let prompt = self.prompt(options.prompt)?;
+        let batch_tokens = options.batch_tokens.unwrap_or(BATCH_TOKENS);
+        if batch_tokens == 0 {
+            return Err(Error::argument("batch_tokens", 0, "at least 1"));
+        }
+        let mut ignore = |_| Ok(());
+        let observer = options.observer.unwrap_or(&mut ignore);
+        let tokens = self.tokenize_all(texts, prompt, role, observer)?;
+        self.encode_tokens(&tokens, batch_tokens, observer)
+    }
+
+    /// The text of a prompt.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a name that the checkpoint does not have.
+    pub fn prompt<'a>(&'a self, prompt: Prompt<'a>) -> Result<&'a str> {
+        let name = match prompt {
+            Prompt::Text(text) => return Ok(text),
+            Prompt::Named(name) => name,
+            Prompt::Default => match &self.spec.default_prompt_name {
+                Some(name) => name,
+                None => return Ok(""),
+            },
+        };
+        let names = || self.spec.prompts.iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let found = self.spec.prompts.iter().find(|(known, _)| known == name);
+        found.map(|(_, text)| text.as_str()).ok_or_else(|| {
+            Error::argument(
+                "prompt_name",
+                format!("{name:?}"),
+                format!("one of the model's prompts, {:?}", names()),
+            )
+        })
+    }
+
+    fn tokenize_all<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        prompt: &str,
+        role: Role,
+        observer: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<Tokens>> {
+        // A chunk is large enough that the queue costs nothing and small enough to share and to interrupt.
+        const CHUNK: usize = 32;
+        let mut tokens: Vec<Option<Tokens>> = vec![None; texts.len()];
+        let jobs = texts.chunks(CHUNK).zip(tokens.chunks_mut(CHUNK)).collect();
+        let work = |(texts, slots): (&[T], &mut [Option<Tokens>])| {
+            for (text, slot) in texts.iter().zip(slots) {
+                *slot = Some(self.tokenizer.tokenize(text.as_ref(), prompt, role)?);
+            }
+            Ok(0)
+        };
+        queue::run(jobs, self.threads, work, observer)?;
+        Ok(tokens.into_iter().flatten().collect())
+    }
+
+    /// Rows are written straight to their place in the result: how many a text has is known from its tokens.
+    fn encode_tokens(
+        &self,
+        tokens: &[Tokens],
+        batch_tokens: usize,
+        observer: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<MultiVectors> {
+        let dim = self.dim();
+        let mut offsets = vec![0];
+        offsets.extend(tokens.iter().scan(0, |rows, text| {
+            *rows += text.rows();
+            Some(*rows)
+        }));
+        let mut data = vec![0.0; offsets[tokens.len()] * dim];
+        let mut slots = Vec::with_capacity(tokens.len());
+        let mut rest = data.as_mut_slice();
+        for text in tokens {
+            let (slot, after) = rest.split_at_mut(text.rows() * dim);
+            slots.push(Some((text, slot)));
+            rest = after;
+        }
+        let lengths: Vec<usize> = tokens.iter().map(|text| text.ids.len()).collect();
+        let plan = batch::plan(&lengths, batch_tokens);
+        let jobs = plan.iter().map(|batch| batch.iter().filter_map(|&i| slots[i].take()).collect()).collect();
+        queue::run(jobs, self.threads, |texts| self.encode_batch(texts), observer)?;
+        MultiVectors::new(data, offsets, dim)
+    }
+
+    fn encode_batch(&self, texts: Vec<(&Tokens, &mut [f32])>) -> Result<usize> {
+        let batch = Batch::new(texts.iter().map(|(text, _)| (text.ids.as_slice(), text.attended)));
+        let rows = self.projection.forward(self.encoder.forward(&batch)?)?;
+        let rows = rows.flatten_all()?.to_vec1::<f32>()?;
+        let dim = self.dim();
+        let count = texts.len();
+        let mut start = 0;
+        for (text, slot) in texts {
+            let end = start + text.ids.len() * dim;
+            project::write_normalized(&rows[start..end], &text.keep, dim, slot)?;
+            start = end;
+        }
+        Ok(count)
+    }
+}

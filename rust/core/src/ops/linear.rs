@@ -1,0 +1,125 @@
+//! `act(x W' + b)` and the residual, in one pass over the result.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+
+use super::{Activation, Matrix, Rows, matmul};
+
+/// Columns of a panel. The product streams through one panel after the other, which for the few rows of a query is
+/// half as fast again as striding through the whole matrix, and for many rows costs nothing.
+const PANEL: usize = 64;
+
+/// A linear layer with its bias and activation. The weights are held as the kernel wants them, so what went in
+/// cannot be read back.
+pub struct Linear {
+    /// The transposed weight in panels of [`PANEL`] columns, each `[in_features, columns]` and contiguous.
+    panels: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    in_features: usize,
+    out_features: usize,
+    activation: Activation,
+}
+
+impl Linear {
+    /// From a weight `[out_features, in_features]` and a bias `[out_features]`, as checkpoints store them.
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Self> {
+        let (out_features, in_features) = weight.dims2()?;
+        Ok(Self {
+            panels: pack(&weight.flatten_all()?.to_vec1()?, in_features),
+            bias: bias.map(Tensor::to_vec1).transpose()?,
+            in_features,
+            out_features,
+            activation,
+        })
+    }
+
+    /// The number of features of a result's row.
+    pub fn out_features(&self) -> usize {
+        self.out_features
+    }
+
+    /// `[tokens, in_features] -> [tokens, out_features]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        x.apply_op1_no_bwd(self)
+    }
+
+    /// The same, with `residual [tokens, out_features]` added after the activation.
+    pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        x.apply_op2_no_bwd(residual, self)
+    }
+
+    fn run(&self, x: Rows, residual: Option<Rows>) -> Result<(CpuStorage, Shape)> {
+        let n = self.out_features;
+        if x.width != self.in_features || residual.is_some_and(|r| (r.count, r.width) != (x.count, n)) {
+            let wanted = self.in_features;
+            candle_core::bail!(
+                "linear {wanted} -> {n}: got rows of {}, or a residual of another size",
+                x.width
+            )
+        }
+        // What is added before the activation is written first, and the product is accumulated over it.
+        let fuse_residual = self.activation == Activation::Identity;
+        let mut out = match &self.bias {
+            Some(bias) => bias.repeat(x.count),
+            None => vec![0.0; x.count * n],
+        };
+        let add_residual = |out: &mut [f32]| {
+            for (index, row) in out.chunks_exact_mut(n).enumerate() {
+                let residual = residual.iter().flat_map(|r| r.row(index));
+                row.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
+            }
+        };
+        if fuse_residual {
+            add_residual(&mut out);
+        }
+        let a = Matrix::rows(x.data, x.stride);
+        for (index, panel) in self.panels.chunks(PANEL * self.in_features).enumerate() {
+            let columns = panel.len() / self.in_features;
+            let size = (x.count, self.in_features, columns);
+            matmul(size, a, Matrix::rows(panel, columns), &mut out[index * PANEL..], n, 1.0, true);
+        }
+        self.activation.apply(&mut out);
+        if !fuse_residual {
+            add_residual(&mut out);
+        }
+        Ok((CpuStorage::F32(out), Shape::from((x.count, n))))
+    }
+}
+
+/// `[out, in]` row after row -> panels.
+fn pack(weight: &[f32], in_features: usize) -> Vec<f32> {
+    let mut panels = vec![0.0; weight.len()];
+    let size = PANEL * in_features;
+    for (panel, rows) in panels.chunks_mut(size).zip(weight.chunks(size)) {
+        let columns = rows.len() / in_features;
+        for (column, row) in rows.chunks_exact(in_features).enumerate() {
+            panel[column..].iter_mut().step_by(columns).zip(row).for_each(|(place, x)| *place = *x);
+        }
+    }
+    panels
+}
+
+impl CustomOp1 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, x_layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.run(Rows::new(x, x_layout)?, None)
+    }
+}
+
+impl CustomOp2 for Linear {
+    fn name(&self) -> &'static str {
+        "linear with residual"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        residual: &CpuStorage,
+        residual_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.run(Rows::new(x, x_layout)?, Some(Rows::new(residual, residual_layout)?))
+    }
+}

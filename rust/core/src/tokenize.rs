@@ -1,0 +1,298 @@
+//! TEXT -> TOKENS, as PyLate does it: strip, truncate, prefix id at index 1, query expansion, skiplist.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
+
+use crate::checkpoint::{Setting, Spec, TokenizerFiles};
+use crate::error::{Error, Result};
+
+/// Which of the two kinds of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// What is asked: expanded with mask tokens if the model says so, never thinned out.
+    Query,
+    /// What is searched: cut at its own length, rows of skiplist tokens dropped.
+    Document,
+}
+
+/// The tokens of one text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// Token ids, prefix and special tokens included.
+    pub ids: Vec<u32>,
+    /// The attention mask is 1 for the first `attended` tokens and 0 for the rest.
+    pub attended: usize,
+    /// Whether the token's row is part of the result.
+    pub keep: Vec<bool>,
+}
+
+impl Tokens {
+    /// The number of rows that the text becomes.
+    pub fn rows(&self) -> usize {
+        self.keep.iter().filter(|keep| **keep).count()
+    }
+}
+
+/// Turns texts into tokens for one model; no setting changes after it was made.
+pub struct TextTokenizer {
+    tokenizer: Tokenizer,
+    truncation: TruncationDirection,
+    lowercase: bool,
+    query: RoleSettings,
+    document: RoleSettings,
+    expansion: Option<Expansion>,
+    skiplist: HashSet<u32>,
+    vocabulary: usize,
+    path: PathBuf,
+    unknown_skiplist_words: Vec<String>,
+}
+
+struct RoleSettings {
+    prefix: Option<u32>,
+    /// Tokens in all, and how many of them the text itself may have.
+    length: usize,
+    room: usize,
+}
+
+struct Expansion {
+    id: u32,
+    attend: bool,
+}
+
+impl TextTokenizer {
+    /// Resolves prefixes, lengths, expansion and skiplist against the tokenizer's files. `positions` is what the
+    /// backbone can number and `vocabulary` how many ids it has a row for.
+    pub(crate) fn new(
+        spec: &Spec,
+        files: TokenizerFiles,
+        positions: usize,
+        vocabulary: usize,
+    ) -> Result<Self> {
+        let last_added = files.tokenizer.get_added_tokens_decoder().into_keys().max();
+        let ids = files.tokenizer.get_vocab_size(false).max(last_added.map_or(0, |id| id as usize + 1));
+        if ids > vocabulary {
+            let problem = format!(
+                "holds {ids} tokens, but the embedding table has {vocabulary} rows; wanted no more tokens than rows"
+            );
+            return Err(Error::model(&files.path, "vocab", problem));
+        }
+        let role = |name: &str, length: &Setting<usize>, prefix: &Setting<String>| {
+            RoleSettings::new(&files, name, length, prefix, positions)
+        };
+        let query = role("query", &spec.query_length, &spec.query_prefix)?;
+        let document = role("document", &spec.document_length, &spec.document_prefix)?;
+        let expansion = spec.do_query_expansion.value.then(|| {
+            let (_, id) = files.expansion_token.as_ref().ok_or_else(|| {
+                let problem = "no mask, eos or pad token to expand queries with; wanted one, or do_query_expansion=False";
+                Error::model(&files.path, "mask_token", problem)
+            })?;
+            Ok::<_, Error>(Expansion { id: *id, attend: spec.attend_to_expansion_tokens.value })
+        });
+        let mut skiplist = HashSet::new();
+        let mut unknown_skiplist_words = Vec::new();
+        for word in &spec.skiplist_words.value {
+            // PyLate would map an unknown word to [UNK] and drop every real [UNK] with it.
+            match files.tokenizer.token_to_id(word) {
+                Some(id) => drop(skiplist.insert(id)),
+                None => unknown_skiplist_words.push(word.clone()),
+            }
+        }
+        Ok(Self {
+            truncation: files.truncation,
+            lowercase: spec.do_lower_case.value,
+            query,
+            document,
+            expansion: expansion.transpose()?,
+            skiplist,
+            vocabulary,
+            path: files.path,
+            unknown_skiplist_words,
+            tokenizer: files.tokenizer,
+        })
+    }
+
+    /// Words of the skiplist that are no tokens of this model, and so skip nothing.
+    pub fn unknown_skiplist_words(&self) -> &[String] {
+        &self.unknown_skiplist_words
+    }
+
+    /// The id of the prefix token, if there is a prefix.
+    pub fn prefix_id(&self, role: Role) -> Option<u32> {
+        self.role(role).prefix
+    }
+
+    /// The token that stands for `id`.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
+    }
+
+    /// The tokens of `prompt + text`.
+    pub fn tokenize(&self, text: &str, prompt: &str, role: Role) -> Result<Tokens> {
+        let prompted = with_prompt(text, prompt);
+        let prepared = self.prepare(&prompted);
+        let encoding = self.tokenizer.encode_fast(prepared.as_ref(), false).map_err(|e| tokenizing(&e))?;
+        self.tokens(&self.post_process(encoding, role)?, role)
+    }
+
+    /// The tokens of `prompt + text`, and for each the span of characters of `text` that it came from: `(0, 0)` for
+    /// the prefix, special and expansion tokens and for those of the prompt.
+    pub fn tokenize_with_offsets(
+        &self,
+        text: &str,
+        prompt: &str,
+        role: Role,
+    ) -> Result<(Tokens, Vec<(usize, usize)>)> {
+        let prompted = with_prompt(text, prompt);
+        let prepared = self.prepare(&prompted);
+        let encoding =
+            self.tokenizer.encode_char_offsets(prepared.as_ref(), false).map_err(|e| tokenizing(&e))?;
+        let encoding = self.post_process(encoding, role)?;
+        let tokens = self.tokens(&encoding, role)?;
+
+        let skipped = prompted.chars().take_while(|&c| is_python_space(c)).count();
+        let before = prompt.chars().count();
+        let origins = self.lowercase.then(|| lowercase_origins(strip(&prompted)));
+        let start_of = |prepared: usize| origins.as_ref().map_or(prepared, |map| map[prepared]);
+        let end_of = |prepared: usize| if prepared == 0 { 0 } else { start_of(prepared - 1) + 1 };
+        let mut offsets: Vec<(usize, usize)> = encoding
+            .get_offsets()
+            .iter()
+            .zip(encoding.get_special_tokens_mask())
+            .map(|(&(start, end), &special)| {
+                let (start, end) = (start_of(start) + skipped, end_of(end) + skipped);
+                if special == 1 || end <= before {
+                    (0, 0)
+                } else {
+                    (start.max(before) - before, end - before)
+                }
+            })
+            .collect();
+        if self.role(role).prefix.is_some() {
+            offsets.insert(1.min(offsets.len()), (0, 0));
+        }
+        offsets.resize(tokens.ids.len(), (0, 0));
+        Ok((tokens, offsets))
+    }
+
+    fn role(&self, role: Role) -> &RoleSettings {
+        match role {
+            Role::Query => &self.query,
+            Role::Document => &self.document,
+        }
+    }
+
+    fn prepare<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let text = strip(text);
+        if self.lowercase { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) }
+    }
+
+    /// Truncates to the role's length and adds the special tokens, as the tokenizer would with a length set.
+    fn post_process(&self, mut encoding: Encoding, role: Role) -> Result<Encoding> {
+        encoding.truncate(self.role(role).room, 0, self.truncation);
+        match self.tokenizer.get_post_processor() {
+            Some(processor) => processor.process(encoding, None, true).map_err(|e| tokenizing(&e)),
+            None => Ok(encoding),
+        }
+    }
+
+    fn tokens(&self, encoding: &Encoding, role: Role) -> Result<Tokens> {
+        let settings = self.role(role);
+        let mut ids = encoding.get_ids().to_vec();
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocabulary) {
+            let problem = format!("gives id {id}, but the embedding table has {} rows", self.vocabulary);
+            return Err(Error::model(&self.path, "", problem));
+        }
+        if let Some(prefix) = settings.prefix {
+            ids.insert(1.min(ids.len()), prefix);
+        }
+        let mut attended = ids.len();
+        if role == Role::Document {
+            let keep = ids.iter().map(|id| !self.skiplist.contains(id)).collect();
+            return Ok(Tokens { ids, attended, keep });
+        }
+        if let Some(expansion) = &self.expansion {
+            ids.resize(settings.length.max(attended), expansion.id);
+            if expansion.attend {
+                attended = ids.len();
+            }
+        }
+        Ok(Tokens { attended, keep: vec![true; ids.len()], ids })
+    }
+}
+
+impl RoleSettings {
+    fn new(
+        files: &TokenizerFiles,
+        name: &str,
+        length: &Setting<usize>,
+        prefix: &Setting<String>,
+        positions: usize,
+    ) -> Result<Self> {
+        let prefix_id = match prefix.value.as_str() {
+            "" => None,
+            text => Some(files.tokenizer.token_to_id(text).ok_or_else(|| {
+                prefix.unfit(&format!("{name}_prefix"), "a token that tokenizer.json holds, or \"\" for none")
+            })?),
+        };
+        let special = files.tokenizer.get_post_processor().map_or(0, |p| p.added_tokens(false));
+        let taken = special + usize::from(prefix_id.is_some());
+        let argument = format!("{name}_length");
+        if length.value > positions {
+            let wanted = format!(
+                "at most {positions}, the positions of the model; pass {argument}={positions} or less"
+            );
+            return Err(length.unfit(&argument, wanted));
+        }
+        if length.value <= taken {
+            let wanted = format!("more than {taken}, the prefix and special tokens that every text has");
+            return Err(length.unfit(&argument, wanted));
+        }
+        Ok(Self { prefix: prefix_id, length: length.value, room: length.value - taken })
+    }
+}
+
+fn tokenizing(error: &tokenizers::Error) -> Error {
+    Error::argument("text", error, "a text that the model's tokenizer can take")
+}
+
+fn with_prompt<'a>(text: &'a str, prompt: &str) -> Cow<'a, str> {
+    if prompt.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(format!("{prompt}{text}")) }
+}
+
+/// Python's `str.isspace` for one character: Rust's notion and the four information separators.
+fn is_python_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+/// Python's `str.strip`.
+fn strip(text: &str) -> &str {
+    text.trim_matches(is_python_space)
+}
+
+/// For every character of `text.to_lowercase()`, and for its end, the index of the character it came from: a few
+/// characters become two.
+fn lowercase_origins(text: &str) -> Vec<usize> {
+    let letters = text.chars().enumerate().flat_map(|(index, c)| c.to_lowercase().map(move |_| index));
+    letters.chain([text.chars().count()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strip_is_pythons() {
+        assert_eq!(strip("\u{1c}\u{1d}\u{1e}\u{1f} \t\u{85}a b\u{a0}\u{3000}\u{2028}\u{1c}"), "a b");
+        assert_eq!(strip("\u{200b}\u{feff}a\u{200b}"), "\u{200b}\u{feff}a\u{200b}");
+        assert_eq!(strip(" \u{1f} "), "");
+    }
+
+    #[test]
+    fn lowercase_origins_follow_characters_that_grow() {
+        assert_eq!("İx".to_lowercase().chars().count(), 3);
+        assert_eq!(lowercase_origins("İx"), [0, 0, 1, 2]);
+    }
+}
