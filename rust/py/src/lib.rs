@@ -1,0 +1,26 @@
+//! `chandelier._core`: registration only.
+
+mod arguments;
+mod arrays;
+mod build;
+mod detach;
+mod errors;
+mod maths;
+mod model;
+mod multivectors;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<model::Model>()?;
+    module.add_function(wrap_pyfunction!(build::build_info, module)?)?;
+    module.add_function(wrap_pyfunction!(maths::maxsim, module)?)?;
+    module.add_function(wrap_pyfunction!(maths::maxsim_matrix, module)?)?;
+    module.add_function(wrap_pyfunction!(maths::top_k, module)?)?;
+    module.add_function(wrap_pyfunction!(maths::mean_vectors, module)?)?;
+    module.add_function(wrap_pyfunction!(multivectors::save_multivectors, module)?)?;
+    module.add_function(wrap_pyfunction!(multivectors::load_multivectors, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Scores and single vectors from multi-vectors.
+
+use chandelier::MultiVectorsView;
+use numpy::ndarray::Array2;
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::prelude::*;
+
+use crate::arrays::Ragged;
+use crate::detach::detached;
+use crate::errors;
+
+type Data<'py> = PyReadonlyArray2<'py, f32>;
+type Offsets<'py> = PyReadonlyArray1<'py, i64>;
+
+/// Indices and scores.
+type Best<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>);
+
+/// The MaxSim scores (queries, documents).
+#[pyfunction]
+pub(crate) fn maxsim_matrix<'py>(
+    py: Python<'py>,
+    query_data: Data<'py>,
+    query_offsets: Offsets<'py>,
+    document_data: Data<'py>,
+    document_offsets: Offsets<'py>,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let queries = Ragged::new(query_data, &query_offsets)?;
+    let documents = Ragged::new(document_data, &document_offsets)?;
+    let (queries, documents) = (queries.parts()?, documents.parts()?);
+    let (scores, shape) = detached(py, move || {
+        let queries = MultiVectorsView::new(queries.0, queries.1, queries.2)?;
+        let documents = MultiVectorsView::new(documents.0, documents.1, documents.2)?;
+        Ok((chandelier::maxsim_matrix(queries, documents)?, (queries.len(), documents.len())))
+    })?;
+    matrix(py, shape, scores)
+}
+
+/// The MaxSim scores (documents,) against one query.
+#[pyfunction]
+pub(crate) fn maxsim<'py>(
+    py: Python<'py>,
+    query: Data<'py>,
+    document_data: Data<'py>,
+    document_offsets: Offsets<'py>,
+) -> PyResult<Bound<'py, PyArray1<f32>>> {
+    let query = query.as_slice()?;
+    let documents = Ragged::new(document_data, &document_offsets)?;
+    let documents = documents.parts()?;
+    let scores = detached(py, move || {
+        chandelier::maxsim(query, MultiVectorsView::new(documents.0, documents.1, documents.2)?)
+    })?;
+    Ok(scores.into_pyarray(py))
+}
+
+/// Indices and scores of the k best documents.
+#[pyfunction]
+pub(crate) fn top_k<'py>(
+    py: Python<'py>,
+    query: Data<'py>,
+    document_data: Data<'py>,
+    document_offsets: Offsets<'py>,
+    k: &Bound<'py, PyAny>,
+) -> PyResult<Best<'py>> {
+    let k = crate::arguments::size("k", k)?;
+    let query = query.as_slice()?;
+    let documents = Ragged::new(document_data, &document_offsets)?;
+    let documents = documents.parts()?;
+    let best = detached(py, move || {
+        chandelier::top_k(query, MultiVectorsView::new(documents.0, documents.1, documents.2)?, k)
+    })?;
+    let (indices, scores): (Vec<i64>, Vec<f32>) =
+        best.into_iter().map(|(index, score)| (index as i64, score)).unzip();
+    Ok((indices.into_pyarray(py), scores.into_pyarray(py)))
+}
+
+/// One unit vector a text.
+#[pyfunction]
+pub(crate) fn mean_vectors<'py>(
+    py: Python<'py>,
+    data: Data<'py>,
+    offsets: Offsets<'py>,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let texts = Ragged::new(data, &offsets)?;
+    let (data, offsets, dim) = texts.parts()?;
+    let (vectors, count) = detached(py, move || {
+        let texts = MultiVectorsView::new(data, offsets, dim)?;
+        Ok((chandelier::mean_vectors(texts)?, texts.len()))
+    })?;
+    matrix(py, (count, dim), vectors)
+}
+
+fn matrix(py: Python<'_>, shape: (usize, usize), values: Vec<f32>) -> PyResult<Bound<'_, PyArray2<f32>>> {
+    let array = Array2::from_shape_vec(shape, values).map_err(|e| errors::internal(py, &e.to_string()))?;
+    Ok(array.into_pyarray(py))
+}

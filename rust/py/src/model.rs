@@ -1,0 +1,221 @@
+//! `Model`: a handle on the core's `ColBert`.
+
+use std::path::PathBuf;
+
+use chandelier::checkpoint::Setting;
+use chandelier::device::Device;
+use chandelier::{ColBert, EncodeOptions, Knobs, OpenOptions, Prompt, Role};
+use numpy::ndarray::Array2;
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
+use pyo3::prelude::*;
+use serde_json::{Value, json};
+
+use crate::arguments::{self, Given};
+use crate::arrays::offsets_to_numpy;
+use crate::detach::{detached, detached_with_progress};
+use crate::errors;
+
+/// An open model. Nothing in it changes, so threads may share it.
+#[pyclass(frozen, module = "chandelier._core")]
+pub(crate) struct Model {
+    inner: ColBert,
+}
+
+/// Rows and offsets.
+type Encoded<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>);
+
+/// One text's tokens: ids, attention mask, keep mask, tokens, offsets.
+type TokensTuple<'py> = (
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<bool>>,
+    Bound<'py, PyArray1<bool>>,
+    Vec<String>,
+    Bound<'py, PyArray2<i64>>,
+);
+
+#[pymethods]
+impl Model {
+    #[new]
+    #[pyo3(signature = (path, *, from_bert, device, dtype, query_length, document_length, query_prefix,
+                        document_prefix, skiplist_words, do_query_expansion, attend_to_expansion_tokens, threads))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        path: PathBuf,
+        from_bert: bool,
+        device: &Bound<'_, PyAny>,
+        dtype: &Bound<'_, PyAny>,
+        query_length: Given<'_>,
+        document_length: Given<'_>,
+        query_prefix: Given<'_>,
+        document_prefix: Given<'_>,
+        skiplist_words: Given<'_>,
+        do_query_expansion: Given<'_>,
+        attend_to_expansion_tokens: Given<'_>,
+        threads: Given<'_>,
+    ) -> PyResult<Self> {
+        let device = arguments::string("device", device)?;
+        device.parse::<Device>().map_err(|e| errors::to_python(py, &e))?;
+        let dtype = arguments::string("dtype", dtype)?;
+        if dtype != "float32" {
+            let message =
+                format!("dtype: got {dtype:?}, wanted \"float32\", the one that this version computes in");
+            return Err(errors::argument(py, "dtype", &message));
+        }
+        let knobs = Knobs {
+            query_length: arguments::optional_size("query_length", &query_length)?,
+            document_length: arguments::optional_size("document_length", &document_length)?,
+            query_prefix: arguments::optional_string("query_prefix", &query_prefix)?,
+            document_prefix: arguments::optional_string("document_prefix", &document_prefix)?,
+            skiplist_words: arguments::optional_strings("skiplist_words", &skiplist_words)?,
+            do_query_expansion: arguments::optional_bool("do_query_expansion", &do_query_expansion)?,
+            attend_to_expansion_tokens: arguments::optional_bool(
+                "attend_to_expansion_tokens",
+                &attend_to_expansion_tokens,
+            )?,
+        };
+        let options = OpenOptions { knobs, threads: arguments::optional_size("threads", &threads)? };
+        let open = if from_bert { ColBert::from_bert } else { ColBert::open_with };
+        let inner = detached(py, move || open(path, options))?;
+        Ok(Self { inner })
+    }
+
+    /// The length of a row.
+    #[getter]
+    fn dim(&self) -> usize {
+        self.inner.dim()
+    }
+
+    /// Threads of a call.
+    #[getter]
+    fn threads(&self) -> usize {
+        self.inner.threads()
+    }
+
+    /// Skiplist words that are no tokens of this model.
+    #[getter]
+    fn unknown_skiplist_words(&self) -> Vec<String> {
+        self.inner.tokenizer().unknown_skiplist_words().to_vec()
+    }
+
+    /// What was read from the checkpoint, as JSON.
+    fn info(&self) -> String {
+        let spec = self.inner.spec();
+        let dense: Vec<Value> = spec
+            .dense
+            .iter()
+            .map(|layer| {
+                json!({
+                    "in_features": layer.in_features,
+                    "out_features": layer.out_features,
+                    "bias": layer.bias,
+                    "activation": format!("{:?}", layer.activation),
+                    "use_residual": layer.use_residual,
+                })
+            })
+            .collect();
+        json!({
+            "architecture": self.inner.architecture(),
+            "dim": self.inner.dim(),
+            "device": self.inner.device().to_string(),
+            "dtype": "float32",
+            "threads": self.inner.threads(),
+            "query_length": setting(&spec.query_length),
+            "document_length": setting(&spec.document_length),
+            "query_prefix": setting(&spec.query_prefix),
+            "query_prefix_id": self.inner.tokenizer().prefix_id(Role::Query),
+            "document_prefix": setting(&spec.document_prefix),
+            "document_prefix_id": self.inner.tokenizer().prefix_id(Role::Document),
+            "do_query_expansion": setting(&spec.do_query_expansion),
+            "attend_to_expansion_tokens": setting(&spec.attend_to_expansion_tokens),
+            "skiplist_words": setting(&spec.skiplist_words),
+            "do_lower_case": setting(&spec.do_lower_case),
+            "prompts": spec.prompts.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+            "default_prompt_name": spec.default_prompt_name,
+            "dense": dense,
+        })
+        .to_string()
+    }
+
+    /// What makes vectors comparable, as 64 hexadecimal digits.
+    fn fingerprint(&self, py: Python<'_>) -> PyResult<String> {
+        detached(py, || self.inner.fingerprint())
+    }
+
+    /// Encodes texts: rows (n, dim) float32 and offsets (texts + 1,) int64. `argument` is the name to blame.
+    #[pyo3(signature = (texts, *, argument, is_query, prompt, prompt_name, batch_tokens, on_progress))]
+    #[allow(clippy::too_many_arguments)]
+    fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        texts: &Bound<'py, PyAny>,
+        argument: &str,
+        is_query: bool,
+        prompt: Given<'py>,
+        prompt_name: Given<'py>,
+        batch_tokens: Given<'py>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> PyResult<Encoded<'py>> {
+        let batch_tokens = arguments::optional_size("batch_tokens", &batch_tokens)?;
+        let prompt = arguments::optional_string("prompt", &prompt)?;
+        let prompt_name = arguments::optional_string("prompt_name", &prompt_name)?;
+        let texts = arguments::texts(argument, texts)?;
+        let prompt = match (&prompt, &prompt_name) {
+            (Some(_), Some(_)) => {
+                let message = "prompt: got both prompt and prompt_name, wanted one of them";
+                return Err(errors::argument(py, "prompt", message));
+            }
+            (Some(text), None) => Prompt::Text(text),
+            (None, Some(name)) => Prompt::Named(name),
+            (None, None) => Prompt::Default,
+        };
+        let (data, offsets, dim) = detached_with_progress(py, on_progress.as_ref(), |observer| {
+            let options = EncodeOptions { prompt, batch_tokens, observer: Some(observer) };
+            let (data, offsets, dim) = self.inner.encode(&texts, role(is_query), options)?.into_parts();
+            Ok((data, offsets_to_numpy(offsets)?, dim))
+        })?;
+        let rows = data.len() / dim;
+        Ok((data.into_pyarray(py).reshape([rows, dim])?, offsets.into_pyarray(py)))
+    }
+
+    /// The tokens of texts, with offsets in characters of each text as it was given.
+    fn tokenize<'py>(
+        &self,
+        py: Python<'py>,
+        texts: &Bound<'py, PyAny>,
+        is_query: bool,
+    ) -> PyResult<Vec<TokensTuple<'py>>> {
+        let texts = arguments::texts("texts", texts)?;
+        let tokenizer = self.inner.tokenizer();
+        let all = detached(py, || {
+            let prompt = self.inner.prompt(Prompt::Default)?;
+            texts.iter().map(|text| tokenizer.tokenize_with_offsets(text, prompt, role(is_query))).collect()
+        })?;
+        let all: Vec<(chandelier::Tokens, Vec<(usize, usize)>)> = all;
+        let convert = |(tokens, offsets): (chandelier::Tokens, Vec<(usize, usize)>)| {
+            let names = tokens.ids.iter().map(|&id| tokenizer.token(id).unwrap_or_default()).collect();
+            let attention: Vec<bool> = (0..tokens.ids.len()).map(|index| index < tokens.attended).collect();
+            let ids: Vec<i64> = tokens.ids.into_iter().map(i64::from).collect();
+            let spans = Array2::from_shape_fn((offsets.len(), 2), |(row, side)| {
+                let (start, end) = offsets[row];
+                [start, end][side] as i64
+            });
+            (
+                ids.into_pyarray(py),
+                attention.into_pyarray(py),
+                tokens.keep.into_pyarray(py),
+                names,
+                spans.into_pyarray(py),
+            )
+        };
+        Ok(all.into_iter().map(convert).collect())
+    }
+}
+
+fn role(is_query: bool) -> Role {
+    if is_query { Role::Query } else { Role::Document }
+}
+
+fn setting<T: Clone + Into<Value>>(setting: &Setting<T>) -> Value {
+    json!({ "value": setting.value.clone().into(), "origin": setting.origin.to_string() })
+}
