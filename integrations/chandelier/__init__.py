@@ -1,0 +1,34 @@
+"""ColBERT late interaction without PyTorch: exact to PyLate, in one small wheel.
+
+>>> import chandelier
+>>> model = chandelier.ColBERT("tests/goldens/a_bert_pylate/checkpoint")
+>>> [ranked.index for ranked in model.rerank("where is paris?", ["Bread needs flour.", "Paris is in France."])]
+[1, 0]
+"""
+
+from chandelier import models
+from chandelier._core import __version__, build_info
+from chandelier.exceptions import ArgumentError, ChandelierError, DeviceError, ModelError, ShapeError
+from chandelier.maths import MeanVector, maxsim, maxsim_matrix, top_k
+from chandelier.models import ColBERT, Ranked, Tokens, from_bert
+from chandelier.multivectors import MultiVectors
+
+__all__ = [
+    "ArgumentError",
+    "ChandelierError",
+    "ColBERT",
+    "DeviceError",
+    "MeanVector",
+    "ModelError",
+    "MultiVectors",
+    "Ranked",
+    "ShapeError",
+    "Tokens",
+    "__version__",
+    "build_info",
+    "from_bert",
+    "maxsim",
+    "maxsim_matrix",
+    "models",
+    "top_k",
+]

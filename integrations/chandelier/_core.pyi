@@ -1,0 +1,76 @@
+from collections.abc import Callable, Iterable
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+__version__: str
+
+def build_info() -> dict[str, Any]: ...
+def maxsim(
+    query: npt.NDArray[Any], document_data: npt.NDArray[Any], document_offsets: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]: ...
+def maxsim_matrix(
+    query_data: npt.NDArray[Any],
+    query_offsets: npt.NDArray[np.int64],
+    document_data: npt.NDArray[Any],
+    document_offsets: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float32]: ...
+def top_k(
+    query: npt.NDArray[Any],
+    document_data: npt.NDArray[Any],
+    document_offsets: npt.NDArray[np.int64],
+    k: int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
+def mean_vectors(data: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]: ...
+def save_multivectors(path: str, data: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> None: ...
+def load_multivectors(path: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]: ...
+
+@final
+class Model:
+    def __new__(
+        cls,
+        path: str,
+        *,
+        from_bert: bool,
+        device: str,
+        dtype: str,
+        query_length: int | None,
+        document_length: int | None,
+        query_prefix: str | None,
+        document_prefix: str | None,
+        skiplist_words: Iterable[str] | None,
+        do_query_expansion: bool | None,
+        attend_to_expansion_tokens: bool | None,
+        threads: int | None,
+    ) -> Model: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def unknown_skiplist_words(self) -> list[str]: ...
+    def info(self) -> str: ...
+    def fingerprint(self) -> str: ...
+    def encode(
+        self,
+        texts: Iterable[str],
+        *,
+        argument: str,
+        is_query: bool,
+        prompt: str | None,
+        prompt_name: str | None,
+        batch_tokens: int | None,
+        on_progress: Callable[[int], object] | None,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]: ...
+    def tokenize(
+        self, texts: Iterable[str], is_query: bool
+    ) -> list[
+        tuple[
+            npt.NDArray[np.int64],
+            npt.NDArray[np.bool_],
+            npt.NDArray[np.bool_],
+            list[str],
+            npt.NDArray[np.int64],
+        ]
+    ]: ...

@@ -1,0 +1,178 @@
+"""The command line: ``chandelier encode``, ``chandelier rerank`` and ``chandelier info``.
+
+Results go to stdout, everything else to stderr, and both are UTF-8 whatever the locale. The exit code is 0 when the
+work was done, 1 when it failed (one line on stderr says why), 2 for a wrong command line and 130 after Ctrl-C.
+
+The engine is imported inside the commands, so that ``--help`` and usage errors do not pay for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from chandelier.cli import commands
+from chandelier.cli.texts import STDIN, CommandError
+
+__all__ = ["main"]
+
+INPUT_HELP = """
+Input is UTF-8: one text a line, or JSONL (one object a line with the text in a field). A FILE named *.jsonl or *.ndjson
+is JSONL and everything else is text, unless --format says otherwise. An empty line of a text file is an empty text; a
+blank line of JSONL is skipped. Without FILE, or for the FILE "-", standard input is read.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: The arguments after the program name; those of the process by default.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 130 interrupted.
+
+    Raises:
+        SystemExit: For a wrong command line (code 2), and after ``--help`` and ``--version`` (code 0).
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A lone surrogate (a file name that is not UTF-8, an id in JSON escapes) then prints as its \udXXX escape,
+            # which inside JSON is that very character.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    arguments = _parse(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from chandelier.exceptions import ChandelierError
+
+    code = 0
+    try:
+        arguments.run(arguments)
+        print(end="", flush=True)
+    except BrokenPipeError:
+        pass  # the reader, such as head, has had enough: that is no failure
+    except (ChandelierError, CommandError, OSError) as error:
+        print(f"chandelier: error: {_describe(error)}", file=sys.stderr)
+        code = 1
+    try:
+        print(end="", flush=True)
+    except OSError:
+        # What stdout did not take would fail once more when the interpreter flushes it at exit.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return code
+
+
+def _describe(error: Exception) -> str:
+    """Puts an error in one line, with the name of the file but without the errno."""
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror[:1].lower() + error.strerror[1:]
+        message = reason if error.filename is None else f"{error.filename}: {reason}"
+    return " ".join(message.splitlines())
+
+
+class _Version(argparse.Action):
+    """Prints the installed version, looked up only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"chandelier {version('chandelier')}")
+        parser.exit()
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="chandelier",
+        description="Late-interaction (ColBERT) retrieval: encode texts, rerank documents, inspect checkpoints.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    parsers = {
+        "encode": _encode_parser(subparsers),
+        "rerank": _rerank_parser(subparsers),
+        "info": _info_parser(subparsers),
+    }
+    command = parsers.get(argv[0]) if argv else None
+    if command is None:
+        return parser.parse_args(argv)
+    # Through the outer parser, FILE could not follow an option: argparse then takes MODEL alone for "MODEL [FILE ...]".
+    arguments = command.parse_intermixed_args(argv[1:])
+    if getattr(arguments, "files", []).count(STDIN) > 1:
+        command.error(f"standard input can be read only once, but {STDIN!r} is given more often")
+    return arguments
+
+
+def _encode_parser(subparsers: Any) -> argparse.ArgumentParser:
+    about = "encode texts into one safetensors file of token vectors"
+    parser = _command_parser(subparsers, "encode", commands.encode, about, epilog=INPUT_HELP)
+    _add_input(parser)
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the safetensors file to write")
+    parser.add_argument("--query", action="store_true", help="encode as queries instead of documents")
+    parser.add_argument("--prompt-name", type=_utf8, metavar="NAME", help="prepend this prompt of the checkpoint")
+    parser.add_argument("--batch-tokens", type=_positive, metavar="N", help="tokens in one batch")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads to compute with")
+    parser.add_argument("--json", action="store_true", help="print the summary as a JSON object on stdout")
+    return parser
+
+
+def _rerank_parser(subparsers: Any) -> argparse.ArgumentParser:
+    about = "score documents against a query and print them, best first"
+    parser = _command_parser(subparsers, "rerank", commands.rerank, about, epilog=INPUT_HELP)
+    _add_input(parser)
+    parser.add_argument("--query", type=_utf8, metavar="TEXT", required=True, help="the query")
+    parser.add_argument("-k", "--top-k", type=_positive, metavar="N", help="print only the N best (default: all)")
+    parser.add_argument("--json", action="store_true", help="print JSONL: rank, index (from 0), score, id if any, text")
+    return parser
+
+
+def _info_parser(subparsers: Any) -> argparse.ArgumentParser:
+    about = "print what was read from a checkpoint, and from where"
+    parser = _command_parser(subparsers, "info", commands.info, about)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _command_parser(subparsers: Any, name: str, run: Any, about: str, epilog: str = "") -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name, help=about, description=about, epilog=epilog, allow_abbrev=False
+    )
+    parser.set_defaults(run=run, threads=None)
+    parser.add_argument("model", metavar="MODEL", help="the folder of the checkpoint")
+    parser.add_argument("--from-bert", action="store_true", help="open a BERT-like model without a projection")
+    return parser
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", metavar="FILE", nargs="*", help="text or JSONL files (default: standard input)")
+    parser.add_argument("--format", choices=("text", "jsonl"), help="the format of every FILE (default: by its name)")
+    parser.add_argument("--field", type=_utf8, default="text", metavar="NAME", help="the JSONL field (default: text)")
+
+
+def _positive(value: str) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number above 0")
+    return number
+
+
+def _utf8(value: str) -> str:
+    """Reads the bytes of an argument as UTF-8; Python has read them as the locale says."""
+    try:
+        return os.fsencode(value).decode()
+    except UnicodeError:
+        raise argparse.ArgumentTypeError(f"{value!r} is not valid UTF-8") from None

@@ -1,0 +1,155 @@
+"""What each command does, and how it prints it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chandelier.cli.texts import CommandError, read_items
+
+if TYPE_CHECKING:
+    from chandelier import ColBERT
+
+
+def encode(arguments: argparse.Namespace) -> None:
+    """Encodes texts into one safetensors file."""
+    output = _writable(arguments.output)
+    model = _open_model(arguments)
+    texts = [item.text for item in read_items(arguments)]
+    encode_texts = model.encode_queries if arguments.query else model.encode_documents
+    started = time.perf_counter()
+    vectors = encode_texts(
+        texts,
+        prompt_name=arguments.prompt_name,
+        batch_tokens=arguments.batch_tokens,
+        progress=_is_terminal(sys.stderr),
+    )
+    seconds = time.perf_counter() - started
+    vectors.save(output)
+    rows, dim = vectors.data.shape
+    if arguments.json:
+        summary = {"texts": len(texts), "rows": rows, "dim": dim, "seconds": round(seconds, 3)}
+        _print_json({**summary, "output": arguments.output})
+    else:
+        summary_line = f"texts {len(texts)}, rows {rows}, dim {dim}, {seconds:.2f} s"
+        print(f"chandelier: {arguments.output}: {summary_line}", file=sys.stderr)
+
+
+def rerank(arguments: argparse.Namespace) -> None:
+    """Prints the documents, best first."""
+    model = _open_model(arguments)
+    items = read_items(arguments)
+    ranking = model.rerank(arguments.query, [item.text for item in items], top_k=arguments.top_k)
+    if arguments.json:
+        for rank, hit in enumerate(ranking, 1):
+            item = items[hit.index]
+            _print_json({"rank": rank, "index": hit.index, "score": hit.score, **item.identity, "text": item.text})
+        return
+    ranks = _aligned([str(rank) for rank in range(1, len(ranking) + 1)])
+    scores = _aligned([f"{hit.score:.4f}" for hit in ranking])
+    width = shutil.get_terminal_size().columns if _is_terminal(sys.stdout) else None
+    for rank_cell, score_cell, hit in zip(ranks, scores, ranking, strict=True):
+        start = f"{rank_cell}  {score_cell}  "
+        text = _one_line(items[hit.index].text)
+        line = start + (text if width is None else _shorten(text, width - len(start)))
+        print(line.rstrip())
+
+
+def info(arguments: argparse.Namespace) -> None:
+    """Prints what was read from a checkpoint, and where each knob came from."""
+    facts = _open_model(arguments).info()
+    if arguments.json:
+        _print_json(facts)
+        return
+    rows = list(_fact_rows(facts))
+    name_width = max(len(name) for name, _, _ in rows)
+    # Values that would push the origins off the screen do not count for the column.
+    value_width = max((len(value) for _, value, origin in rows if origin and len(value) <= 40), default=0)
+    for name, value, origin in rows:
+        print(f"{name:<{name_width}}  {value:<{value_width}}  {origin}".rstrip())
+
+
+def _open_model(arguments: argparse.Namespace) -> ColBERT:
+    from chandelier import ColBERT, from_bert
+
+    if arguments.from_bert:
+        return from_bert(arguments.model, threads=arguments.threads)
+    return ColBERT(arguments.model, threads=arguments.threads)
+
+
+def _writable(output: str) -> Path:
+    """Finds out before the work, not after it, that the result could not be stored."""
+    path = Path(os.path.realpath(output))  # a link stays, the file that it names is replaced
+    if path.exists() and not path.is_file():
+        raise CommandError(f"{output}: not a regular file; name a file to write with -o")
+    if not path.parent.is_dir():
+        raise CommandError(f"{output}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise CommandError(f"{output}: the folder {path.parent} cannot be written to")
+    return path
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _aligned(cells: list[str]) -> list[str]:
+    width = max(map(len, cells), default=0)
+    return [cell.rjust(width) for cell in cells]
+
+
+def _one_line(text: str) -> str:
+    """Makes runs of white space and control characters one space: no text can break the line or drive the terminal."""
+    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).strip()
+
+
+def _shorten(text: str, columns: int) -> str:
+    """Cuts a text to a width in terminal columns, in which a CJK character takes two and a combining mark none."""
+    used = 0
+    kept = 0  # how many characters leave a column for the ellipsis
+    for position, character in enumerate(text, 1):
+        if unicodedata.category(character) not in ("Mn", "Me", "Cf"):
+            used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if used > columns:
+            return text[:kept] + "…"
+        if used < columns:
+            kept = position
+    return text
+
+
+def _fact_rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """`ColBERT.info()` as rows of name, value and origin, in its order."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping) and set(value) == {"value", "origin"}:
+            yield name, _show(value["value"]), str(value["origin"])
+        elif name == "dense":
+            yield from ((f"dense[{number}]", _show(layer), "") for number, layer in enumerate(value))
+        else:
+            yield name, _show(value), ""
+
+
+def _show(value: object) -> str:
+    """Writes a value for people: strings are quoted only where their ends or characters would not be seen."""
+    if isinstance(value, str):
+        plain = value.isprintable() and value == value.strip() != ""
+        return value if plain else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={_show(part)}" for name, part in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(_show, value)) or "none"
+    if value is None:
+        return "none"
+    return json.dumps(value, default=str)

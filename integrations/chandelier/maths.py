@@ -1,0 +1,113 @@
+"""MaxSim and its relatives over `MultiVectors`; the arithmetic is in the Rust core."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from chandelier import _core
+from chandelier.exceptions import ArgumentError
+from chandelier.multivectors import Float32Array, Matrices, as_matrix, as_multivectors
+
+__all__ = ["MeanVector", "maxsim", "maxsim_matrix", "top_k"]
+
+
+def maxsim(query: npt.ArrayLike, documents: Matrices) -> Float32Array:
+    """Score documents against one query: for each query row the best document row, summed.
+
+    Args:
+        query: `(tokens, dim)` floats.
+        documents: `MultiVectors` or a list of `(tokens, dim)` arrays. Rows are used as they are: give unit rows, as
+            `encode_documents` does, for cosines.
+
+    Returns:
+        `(documents,)` float32.
+
+    Raises:
+        ShapeError: If a matrix is not 2-D, has no rows, or rows of another length; it names the document.
+        ArgumentError: If a value is NaN or infinite, or an array is not of floats.
+
+    Examples:
+        >>> import numpy as np
+        >>> maxsim(np.eye(2), [np.eye(2), np.array([[0.5, 0.75]])]).tolist()
+        [2.0, 1.25]
+    """
+    rows = as_matrix("query", query)
+    documents = as_multivectors("documents", documents, rows.shape[1], "the query")
+    return _core.maxsim(rows, documents.data, documents.offsets)
+
+
+def maxsim_matrix(queries: Matrices, documents: Matrices) -> Float32Array:
+    """Score every document against every query; see `maxsim`.
+
+    Returns:
+        `(queries, documents)` float32.
+
+    Examples:
+        >>> import numpy as np
+        >>> maxsim_matrix([np.eye(2), -np.eye(2)], [np.eye(2)]).tolist()
+        [[2.0], [0.0]]
+    """
+    queries = as_multivectors("queries", queries)
+    documents = as_multivectors("documents", documents, queries.dim if len(queries) else None, "every query")
+    if not len(queries) or not len(documents):
+        return np.zeros((len(queries), len(documents)), np.float32)
+    return _core.maxsim_matrix(queries.data, queries.offsets, documents.data, documents.offsets)
+
+
+def top_k(query: npt.ArrayLike, documents: Matrices, k: int) -> tuple[npt.NDArray[np.int64], Float32Array]:
+    """Find the `k` documents with the highest MaxSim, best first, ties in document order.
+
+    Returns:
+        Their indices, `(min(k, documents),)` int64, and their scores, float32.
+
+    Raises:
+        ArgumentError: If `k` is not a whole number of at least 1; else as `maxsim`.
+
+    Examples:
+        >>> import numpy as np
+        >>> indices, scores = top_k(np.eye(2), [-np.eye(2), np.eye(2)], k=1)
+        >>> indices.tolist(), scores.tolist()
+        ([1], [2.0])
+    """
+    rows = as_matrix("query", query)
+    documents = as_multivectors("documents", documents, rows.shape[1], "the query")
+    return _core.top_k(rows, documents.data, documents.offsets, k)
+
+
+class MeanVector:
+    """The normalised mean of a text's rows: one small vector that finds candidates for MaxSim to rank.
+
+    Args:
+        dim: The length of a row.
+
+    Examples:
+        >>> import numpy as np
+        >>> mean = MeanVector(2)
+        >>> mean.encode_documents([np.array([[0.0, 3.0], [0.0, 4.0]])]).tolist()
+        [[0.0, 1.0]]
+    """
+
+    def __init__(self, dim: int) -> None:
+        if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)) or not 1 <= dim < 1 << 31:
+            raise ArgumentError(f"dim: got {dim!r}, wanted a whole number of at least 1", argument="dim")
+        self.size = int(dim)
+
+    @property
+    def fingerprint(self) -> str:
+        """What makes the vectors of two instances comparable."""
+        return f"mean-{self.size}"
+
+    def encode_queries(self, queries: Matrices) -> Float32Array:
+        """One unit vector a query: `(queries, size)` float32."""
+        return self._encode("queries", queries)
+
+    def encode_documents(self, documents: Matrices) -> Float32Array:
+        """One unit vector a document: `(documents, size)` float32."""
+        return self._encode("documents", documents)
+
+    def _encode(self, name: str, matrices: Matrices) -> Float32Array:
+        vectors = as_multivectors(name, matrices, self.size, "this MeanVector")
+        if not len(vectors):
+            return np.zeros((0, self.size), np.float32)
+        return _core.mean_vectors(vectors.data, vectors.offsets)

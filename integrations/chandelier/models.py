@@ -1,0 +1,454 @@
+"""`ColBERT`: text in, one unit vector a token out."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from chandelier import _core
+from chandelier.exceptions import ArgumentError
+from chandelier.maths import maxsim_matrix, top_k
+from chandelier.multivectors import Float32Array, FloatArray, Matrices, MultiVectors, checked_path
+
+__all__ = ["ColBERT", "Ranked", "Tokens", "from_bert"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One document of a reranked list.
+
+    Attributes:
+        index: Its place in the list that was given.
+        score: Its MaxSim with the query.
+        text: The document, or None where matrices were given.
+    """
+
+    index: int
+    score: float
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of one text, as the model sees them.
+
+    Attributes:
+        ids: `(n,)` int64, prefix, special and expansion tokens included.
+        attention_mask: `(n,)` bool; False for the expansion tokens of a query that nobody attends to.
+        keep: `(n,)` bool; row `i` of the encoded matrix belongs to the `i`-th token that is kept.
+        tokens: The `n` tokens as the vocabulary spells them.
+        offsets: `(n, 2)` int64: first and last-but-one character of the text given; `(0, 0)` for tokens that
+            stand for no part of it.
+    """
+
+    ids: npt.NDArray[np.int64]
+    attention_mask: npt.NDArray[np.bool_]
+    keep: npt.NDArray[np.bool_]
+    tokens: list[str]
+    offsets: npt.NDArray[np.int64]
+
+
+class ColBERT:
+    """A ColBERT model from a checkpoint folder in PyLate's format.
+
+    A handle is immutable: threads may share it, `copy.deepcopy` gives the same handle, and pickling stores the path and
+    the arguments. Every setting left at None is as the checkpoint says; `info()` tells what that is.
+
+    Args:
+        model_name_or_path: The checkpoint's folder.
+        device: Where to compute; this version knows `"cpu"`.
+        dtype: What to compute in; this version knows `"float32"`.
+        query_length: Tokens of a query, prefix and special tokens included.
+        document_length: Most tokens of a document, prefix and special tokens included.
+        query_prefix: The token put before queries; `""` for none.
+        document_prefix: The token put before documents; `""` for none.
+        skiplist_words: Tokens whose document rows are dropped; `[]` for none. Words that are no tokens of the model
+            are dropped with a warning.
+        do_query_expansion: Whether queries are filled up to `query_length` with mask tokens whose rows count.
+        attend_to_expansion_tokens: Whether the other tokens see those mask tokens.
+        threads: Threads of a call; None for all cores that the process may use.
+
+    Raises:
+        FileNotFoundError: If the folder or a file that it needs does not exist.
+        ModelError: If the checkpoint cannot be used as it is; it names file and key.
+        ArgumentError: If an argument is out of range; it names the argument.
+        DeviceError: If the device is unknown or not compiled in.
+
+    Examples:
+        >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint")
+        >>> model.dim, model.query_length, model.document_length
+        (32, 32, 180)
+        >>> documents = model.encode_documents(["Paris is the capital of France.", "Bread needs flour."])
+        >>> queries = model.encode_queries(["what is the capital of france?"])
+        >>> documents[0].shape, queries[0].shape, model.similarity(queries, documents).shape
+        ((11, 32), (32, 32), (1, 2))
+    """
+
+    __slots__ = ("__weakref__", "_arguments", "_model", "_name")
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str],
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        query_length: int | None = None,
+        document_length: int | None = None,
+        query_prefix: str | None = None,
+        document_prefix: str | None = None,
+        skiplist_words: Iterable[str] | None = None,
+        do_query_expansion: bool | None = None,
+        attend_to_expansion_tokens: bool | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._open(
+            model_name_or_path,
+            from_bert=False,
+            device=device,
+            dtype=dtype,
+            query_length=query_length,
+            document_length=document_length,
+            query_prefix=query_prefix,
+            document_prefix=document_prefix,
+            skiplist_words=skiplist_words,
+            do_query_expansion=do_query_expansion,
+            attend_to_expansion_tokens=attend_to_expansion_tokens,
+            threads=threads,
+        )
+
+    def _open(self, path: str | os.PathLike[str], **arguments: Any) -> None:
+        self._name = checked_path("model_name_or_path", path)
+        self._model = _core.Model(self._name, **arguments)
+        skiplist = self.info()["skiplist_words"]
+        if arguments["skiplist_words"] is not None:
+            arguments["skiplist_words"] = skiplist["value"]  # what a generator gave is gone
+        self._arguments = arguments
+        unknown = self._model.unknown_skiplist_words
+        if unknown and skiplist["origin"] != "default":
+            message = f"{self._name}: skiplist words {unknown} are no tokens of this model, so they skip nothing"
+            warnings.warn(message, stacklevel=3)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (os.path.abspath(self._name), self._arguments)
+
+    def __copy__(self) -> ColBERT:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ColBERT:
+        return self
+
+    def __repr__(self) -> str:
+        return f"ColBERT({self._name!r}, dim={self.dim}, device={self.device!r}, dtype={self.dtype!r})"
+
+    @property
+    def name(self) -> str:
+        """The path that was given."""
+        return self._name
+
+    @property
+    def dim(self) -> int:
+        """The length of a row."""
+        return self._model.dim
+
+    @property
+    def device(self) -> str:
+        """Where the model computes."""
+        return str(self._arguments["device"])
+
+    @property
+    def dtype(self) -> str:
+        """What the model computes in."""
+        return str(self._arguments["dtype"])
+
+    @property
+    def threads(self) -> int:
+        """Threads of a call."""
+        return self._model.threads
+
+    @property
+    def query_length(self) -> int:
+        """Tokens of a query, prefix and special tokens included."""
+        return int(self.info()["query_length"]["value"])
+
+    @property
+    def document_length(self) -> int:
+        """Most tokens of a document, prefix and special tokens included."""
+        return int(self.info()["document_length"]["value"])
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The checkpoint's named prompts; they are used on request, as `prompt_name`."""
+        return dict(self.info()["prompts"])
+
+    @property
+    def fingerprint(self) -> str:
+        """What makes vectors comparable: weights, Dense chain, normalisation and prefixes.
+
+        Device, dtype and lengths do not count. 64 hexadecimal digits (BLAKE3), computed from the checkpoint's files
+        each time.
+
+        Raises:
+            ModelError: If a weights file changed since the model was opened.
+        """
+        return self._model.fingerprint()
+
+    def info(self) -> dict[str, Any]:
+        """What was read from the checkpoint; every setting as `{"value": ..., "origin": ...}`.
+
+        Examples:
+            >>> ColBERT("tests/goldens/a_bert_pylate/checkpoint", query_length=24).info()["query_length"]
+            {'origin': 'argument', 'value': 24}
+        """
+        return {"name": self._name, **json.loads(self._model.info())}
+
+    def encode_queries(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_tokens: int | None = None,
+        progress: bool = False,
+    ) -> MultiVectors:
+        """Encode queries, in order.
+
+        Args:
+            texts: The queries; an empty list gives an empty result.
+            prompt: Put before every text.
+            prompt_name: The name of one of `prompts`, instead of `prompt`.
+            batch_tokens: Tokens of a micro-batch (256 if None); the rows do not depend on it.
+            progress: Show a tqdm bar on stderr, or in the notebook.
+
+        Returns:
+            One float32 matrix of unit rows a query: `(query_length, dim)` with query expansion, else
+            `(tokens, dim)`.
+
+        Raises:
+            ArgumentError: If `texts` is not a list of str (it names the index), or a prompt is unknown.
+            KeyboardInterrupt: On Ctrl-C, at once.
+        """
+        return self._encode(texts, "texts", True, prompt, prompt_name, batch_tokens, progress)
+
+    def encode_documents(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_tokens: int | None = None,
+        progress: bool = False,
+    ) -> MultiVectors:
+        """Encode documents, in order; see `encode_queries`.
+
+        Returns:
+            One float32 matrix of unit rows `(tokens, dim)` a document: cut at `document_length` tokens, without the
+            rows of skiplist tokens.
+
+        Examples:
+            >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint")
+            >>> [len(rows) for rows in model.encode_documents(["one, two, three", ""], batch_tokens=512)]
+            [8, 3]
+        """
+        return self._encode(texts, "texts", False, prompt, prompt_name, batch_tokens, progress)
+
+    @overload
+    def encode(  # type: ignore[overload-overlap]  # a str is an iterable of str, and comes first
+        self,
+        sentences: str,
+        *,
+        is_query: bool = ...,
+        prompt: str | None = ...,
+        prompt_name: str | None = ...,
+        batch_tokens: int | None = ...,
+        progress: bool = ...,
+    ) -> FloatArray: ...
+
+    @overload
+    def encode(
+        self,
+        sentences: Iterable[str],
+        *,
+        is_query: bool = ...,
+        prompt: str | None = ...,
+        prompt_name: str | None = ...,
+        batch_tokens: int | None = ...,
+        progress: bool = ...,
+    ) -> list[FloatArray]: ...
+
+    def encode(
+        self,
+        sentences: str | Iterable[str],
+        *,
+        is_query: bool = False,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_tokens: int | None = None,
+        progress: bool = False,
+    ) -> FloatArray | list[FloatArray]:
+        """Encode with PyLate's spelling: a list of arrays, or one array for a single str.
+
+        Examples:
+            >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint")
+            >>> model.encode("what is the capital of france?", is_query=True).shape
+            (32, 32)
+        """
+        single = isinstance(sentences, str)
+        texts = [sentences] if isinstance(sentences, str) else sentences
+        vectors = self._encode(texts, "sentences", is_query, prompt, prompt_name, batch_tokens, progress)
+        return vectors[0] if single else list(vectors)
+
+    def similarity(self, queries: Matrices, documents: Matrices) -> Float32Array:
+        """Score matrices that are already encoded: MaxSim, `(queries, documents)` float32; see `maxsim_matrix`."""
+        return maxsim_matrix(queries, documents)
+
+    def rerank(self, query: str, documents: Sequence[str] | Matrices, *, top_k: int | None = None) -> list[Ranked]:
+        """Order documents by their MaxSim with a query, best first, ties in input order.
+
+        Args:
+            query: The query.
+            documents: Texts, or matrices that are already encoded.
+            top_k: How many to return; None for all.
+
+        Raises:
+            ArgumentError: If an argument is not of its kind; it names the argument.
+
+        Examples:
+            >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint")
+            >>> texts = ["Bread needs flour.", "Paris is the capital of France."]
+            >>> [ranked.index for ranked in model.rerank("what is the capital of france?", texts, top_k=1)]
+            [1]
+        """
+        return _rerank(self, query, documents, top_k)
+
+    def tokenize_queries(self, texts: Iterable[str]) -> list[Tokens]:
+        """The tokens of queries, as `encode_queries` sees them.
+
+        Examples:
+            >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint")
+            >>> tokens = model.tokenize_queries(["the moon"])[0]
+            >>> tokens.tokens[:5], tokens.offsets[:5].tolist()
+            (['[CLS]', '[q] ', 'the', 'moon', '[SEP]'], [[0, 0], [0, 0], [0, 3], [4, 8], [0, 0]])
+            >>> int(tokens.attention_mask.sum()), int(tokens.keep.sum())
+            (5, 32)
+        """
+        return [Tokens(*parts) for parts in self._model.tokenize(texts, True)]
+
+    def tokenize_documents(self, texts: Iterable[str]) -> list[Tokens]:
+        """The tokens of documents, as `encode_documents` sees them; see `tokenize_queries`."""
+        return [Tokens(*parts) for parts in self._model.tokenize(texts, False)]
+
+    def _encode(
+        self,
+        texts: Iterable[str],
+        argument: str,
+        is_query: bool,
+        prompt: str | None,
+        prompt_name: str | None,
+        batch_tokens: int | None,
+        progress: bool,
+    ) -> MultiVectors:
+        def encode(texts: Iterable[str], on_progress: Callable[[int], object] | None = None) -> MultiVectors:
+            parts = self._model.encode(
+                texts,
+                argument=argument,
+                is_query=is_query,
+                prompt=prompt,
+                prompt_name=prompt_name,
+                batch_tokens=batch_tokens,
+                on_progress=on_progress,
+            )
+            return MultiVectors(*parts)
+
+        if not progress or isinstance(texts, str):
+            return encode(texts)
+        from tqdm.auto import tqdm  # 30 ms that only a bar is worth
+
+        texts = list(texts) if isinstance(texts, Iterable) else texts
+        kind = "queries" if is_query else "documents"
+        with tqdm(total=len(texts), desc=f"encoding {kind}", unit=f" {kind}") as bar:
+            return encode(texts, lambda done: bar.update(done - bar.n))
+
+
+def from_bert(
+    path: str | os.PathLike[str],
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    query_length: int | None = None,
+    document_length: int | None = None,
+    query_prefix: str | None = None,
+    document_prefix: str | None = None,
+    skiplist_words: Iterable[str] | None = None,
+    do_query_expansion: bool | None = None,
+    attend_to_expansion_tokens: bool | None = None,
+    threads: int | None = None,
+) -> ColBERT:
+    """Open any BERT-like sentence-transformer that has no projection, for late interaction over its hidden states.
+
+    Such a model was not trained for ColBERT, and nothing in it says how to use it so: there is no prefix and no query
+    expansion unless asked for, and `document_length` is the transformer's `max_seq_length`. All arguments and errors
+    are those of `ColBERT`; a checkpoint with a Dense is refused.
+
+    Examples:
+        >>> from_bert("tests/goldens/a_bert_pylate/checkpoint")
+        Traceback (most recent call last):
+        chandelier.exceptions.ModelError: ... has a Dense module; from_bert is for models without one
+    """
+    return _reopen(
+        path,
+        dict(
+            from_bert=True,
+            device=device,
+            dtype=dtype,
+            query_length=query_length,
+            document_length=document_length,
+            query_prefix=query_prefix,
+            document_prefix=document_prefix,
+            skiplist_words=skiplist_words,
+            do_query_expansion=do_query_expansion,
+            attend_to_expansion_tokens=attend_to_expansion_tokens,
+            threads=threads,
+        ),
+    )
+
+
+def _reopen(path: str | os.PathLike[str], arguments: dict[str, Any]) -> ColBERT:
+    model = ColBERT.__new__(ColBERT)
+    model._open(path, **arguments)
+    return model
+
+
+def _rerank(model: ColBERT, query: str, documents: Iterable[str] | Matrices, k: int | None) -> list[Ranked]:
+    if not isinstance(query, str):
+        raise ArgumentError(f"query: got {type(query).__name__}, wanted a str", argument="query")
+    if k is not None and (isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k < 1 << 31):
+        raise ArgumentError(f"top_k: got {k!r}, wanted a whole number of at least 1, or None", argument="top_k")
+    texts: list[str] | None = None
+    vectors: Matrices
+    if isinstance(documents, MultiVectors):
+        vectors = documents
+    elif isinstance(documents, (str, bytes, dict, np.ndarray)) or not isinstance(documents, Iterable):
+        got = type(documents).__name__
+        raise ArgumentError(f"documents: got {got}, wanted a list of str or of matrices", argument="documents")
+    else:
+        items: list[Any] = list(documents)
+        if items and isinstance(items[0], np.ndarray):
+            vectors = MultiVectors.from_arrays(items)
+        else:
+            texts = items
+            vectors = model._encode(texts, "documents", False, None, None, None, False)
+    rows = model._encode([query], "query", True, None, None, None, False)[0]
+    if not len(vectors):
+        return []
+    indices, scores = top_k(rows, vectors, len(vectors) if k is None else int(k))
+    return [
+        Ranked(index, score, None if texts is None else texts[index])
+        for index, score in zip(indices.tolist(), scores.tolist(), strict=True)
+    ]
