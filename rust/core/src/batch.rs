@@ -1,35 +1,52 @@
 //! TOKENS -> [`Batch`]: ragged, nothing padded; and the plan that cuts many texts into small batches.
 
+use crate::error::{Error, Result};
+
 /// Token ids of several texts, end to end.
 ///
-/// Text `i` is `ids[offsets[i]..offsets[i + 1]]`; its first `attended[i]` tokens are seen by all of its tokens, the
-/// rest (the mask tokens of a query) by nobody. Padding has no place here: a device that needs it adds it inside.
+/// Of each text the first tokens are attended to by all of its tokens, the rest (the mask tokens of a query) by nobody.
+/// Padding has no place here: a device that needs it adds it inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Token ids, all texts one after the other.
-    pub ids: Vec<u32>,
+    ids: Vec<u32>,
     /// Where each text begins, and at the end the total: one more than there are texts.
-    pub offsets: Vec<usize>,
-    /// How many of each text's tokens are attended to.
-    pub attended: Vec<usize>,
+    offsets: Vec<usize>,
+    attended: Vec<usize>,
 }
 
 impl Batch {
     /// Joins texts, each given by its ids and the number of ids attended to.
     ///
+    /// # Errors
+    /// [`Error::Shape`] if a text has tokens but none that is attended to, or fewer than are attended to.
+    ///
     /// ```
-    /// let batch = chandelier::Batch::new([(&[4, 7, 5][..], 3), (&[4, 5, 6, 6][..], 2)]);
-    /// assert_eq!(batch.offsets, [0, 3, 7]);
+    /// let batch = chandelier::Batch::new([(&[4, 7, 5][..], 3), (&[4, 5, 6, 6][..], 2)])?;
     /// assert_eq!(batch.positions().collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2, 3]);
+    /// assert_eq!(batch.texts().collect::<Vec<_>>(), [(0, 3, 3), (3, 4, 2)]);
+    /// # Ok::<(), chandelier::Error>(())
     /// ```
-    pub fn new<'a>(texts: impl IntoIterator<Item = (&'a [u32], usize)>) -> Self {
+    pub fn new<'a>(texts: impl IntoIterator<Item = (&'a [u32], usize)>) -> Result<Self> {
         let mut batch = Self { ids: Vec::new(), offsets: vec![0], attended: Vec::new() };
-        for (ids, attended) in texts {
+        for (index, (ids, attended)) in texts.into_iter().enumerate() {
+            if attended > ids.len() || (attended == 0 && !ids.is_empty()) {
+                let got = format!("{attended} tokens attended to of {}", ids.len());
+                return Err(Error::shape(
+                    format!("text {index} of the batch"),
+                    got,
+                    "at least 1, at most all",
+                ));
+            }
             batch.ids.extend_from_slice(ids);
             batch.offsets.push(batch.ids.len());
             batch.attended.push(attended);
         }
-        batch
+        Ok(batch)
+    }
+
+    /// The ids of all texts, one after the other.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
     }
 
     /// The position of every token in its own text.

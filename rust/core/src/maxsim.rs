@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use crate::error::{Error, Result};
 use crate::multivectors::MultiVectorsView;
 use crate::ops::{Matrix, matmul};
+use crate::queue::{Observer, Ticker};
 
 /// The score of every document against one query, a matrix of rows of the documents' `dim`.
 ///
@@ -22,33 +23,57 @@ use crate::ops::{Matrix, matmul};
 /// # Ok::<(), chandelier::Error>(())
 /// ```
 pub fn maxsim(query: &[f32], documents: MultiVectorsView) -> Result<Vec<f32>> {
-    check("query", [query].into_iter(), documents.dim())?;
-    check("documents", documents.iter(), documents.dim())?;
-    scores(query, documents).collect()
+    maxsim_observed(query, documents, &mut |_| Ok(()))
 }
 
-/// The scores `[queries, documents]`, row after row; see [`maxsim`].
+/// The same, under the eyes of an observer, who is told how many documents are done.
 ///
 /// # Errors
-/// As [`maxsim`].
-pub fn maxsim_matrix(queries: MultiVectorsView, documents: MultiVectorsView) -> Result<Vec<f32>> {
+/// As [`maxsim`], and whatever the observer returns.
+pub fn maxsim_observed(query: &[f32], documents: MultiVectorsView, observer: Observer) -> Result<Vec<f32>> {
+    check("query", [query].into_iter(), documents.dim())?;
+    check("documents", documents.iter(), documents.dim())?;
+    let mut ticker = Ticker::new(observer);
+    scores(query, documents).enumerate().map(|(done, score)| ticker.remind(done).and(score)).collect()
+}
+
+/// The scores `[queries, documents]`, row after row; see [`maxsim`]. The observer is told how many scores are done.
+///
+/// # Errors
+/// As [`maxsim`], and whatever the observer returns.
+pub fn maxsim_matrix(
+    queries: MultiVectorsView,
+    documents: MultiVectorsView,
+    observer: Observer,
+) -> Result<Vec<f32>> {
     if queries.dim() != documents.dim() {
-        return Err(dim_mismatch(queries.dim(), documents.dim()));
+        let got = format!("{} for queries and {} for documents", queries.dim(), documents.dim());
+        return Err(Error::shape("dim", got, "the same for both"));
     }
     check("queries", queries.iter(), queries.dim())?;
     check("documents", documents.iter(), documents.dim())?;
-    queries.iter().flat_map(|query| scores(query, documents)).collect()
+    let mut ticker = Ticker::new(observer);
+    let all = queries.iter().flat_map(|query| scores(query, documents));
+    all.enumerate().map(|(done, score)| ticker.remind(done).and(score)).collect()
 }
 
-/// The `k` best documents and their scores, best first, ties in document order; only `k` scores are held.
+/// The `k` best documents and their scores, best first, ties in document order; only `k` scores are held. The
+/// observer is told how many documents are done.
 ///
 /// # Errors
-/// As [`maxsim`].
-pub fn top_k(query: &[f32], documents: MultiVectorsView, k: usize) -> Result<Vec<(usize, f32)>> {
+/// As [`maxsim`], and whatever the observer returns.
+pub fn top_k(
+    query: &[f32],
+    documents: MultiVectorsView,
+    k: usize,
+    observer: Observer,
+) -> Result<Vec<(usize, f32)>> {
     check("query", [query].into_iter(), documents.dim())?;
     check("documents", documents.iter(), documents.dim())?;
+    let mut ticker = Ticker::new(observer);
     let mut best = BinaryHeap::with_capacity(k.min(documents.len()) + 1);
     for (index, score) in scores(query, documents).enumerate() {
+        ticker.remind(index)?;
         // The heap's top is the worst of the best: the lowest score, and of equal ones the latest document.
         best.push(Reverse((Ordered(score? + 0.0), Reverse(index))));
         if best.len() > k {
@@ -99,10 +124,6 @@ pub(crate) fn check<'a>(name: &str, matrices: impl Iterator<Item = &'a [f32]>, d
         }
     }
     Ok(())
-}
-
-fn dim_mismatch(queries: usize, documents: usize) -> Error {
-    Error::shape("dim", format!("{queries} for queries and {documents} for documents"), "the same for both")
 }
 
 /// Finite scores in their natural order.

@@ -9,11 +9,14 @@ use crate::encoder::{self, Encoder};
 use crate::error::{Error, Result};
 use crate::multivectors::MultiVectors;
 use crate::project::{self, Projection};
-use crate::queue;
+use crate::queue::{self, Observer};
 use crate::tokenize::{Role, TextTokenizer, Tokens};
 
 /// Tokens of a micro-batch unless the caller says otherwise: its activations stay in a core's cache.
 pub const BATCH_TOKENS: usize = 256;
+
+/// The most tokens of a micro-batch: more only make it slower, and deaf to an observer for seconds.
+pub const MAX_BATCH_TOKENS: usize = 4096;
 
 /// A ColBERT model.
 pub struct ColBert {
@@ -52,10 +55,10 @@ pub enum Prompt<'a> {
 pub struct EncodeOptions<'a> {
     /// What is put before every text.
     pub prompt: Prompt<'a>,
-    /// Tokens of a micro-batch; `None` means [`BATCH_TOKENS`].
+    /// Tokens of a micro-batch; `None` means [`BATCH_TOKENS`], more than [`MAX_BATCH_TOKENS`] means that.
     pub batch_tokens: Option<usize>,
     /// Called about every 50 ms with the number of texts done; an error, [`Error::Interrupted`] say, ends the call.
-    pub observer: Option<&'a mut dyn FnMut(usize) -> Result<()>>,
+    pub observer: Option<Observer<'a>>,
 }
 
 impl ColBert {
@@ -188,7 +191,7 @@ impl ColBert {
         }
         let mut ignore = |_| Ok(());
         let observer = options.observer.unwrap_or(&mut ignore);
-        let tokens = self.tokenize_all(texts, prompt, role, observer)?;
+        let tokens = self.for_texts(texts, |text| self.tokenizer.tokenize(text, prompt, role), observer)?;
         self.encode_tokens(&tokens, batch_tokens, observer)
     }
 
@@ -216,25 +219,41 @@ impl ColBert {
         })
     }
 
-    fn tokenize_all<T: AsRef<str> + Sync>(
+    /// The tokens of texts, and for each the spans of the text they came from; see
+    /// [`TextTokenizer::tokenize_with_offsets`].
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a prompt that cannot be, and whatever the observer returns.
+    pub fn tokenize<T: AsRef<str> + Sync>(
         &self,
         texts: &[T],
-        prompt: &str,
         role: Role,
-        observer: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<Tokens>> {
+        prompt: Prompt,
+        observer: Observer,
+    ) -> Result<Vec<(Tokens, Vec<(usize, usize)>)>> {
+        let prompt = self.prompt(prompt)?;
+        self.for_texts(texts, |text| self.tokenizer.tokenize_with_offsets(text, prompt, role), observer)
+    }
+
+    /// What `convert` makes of every text, in order, computed by all threads.
+    fn for_texts<T: AsRef<str> + Sync, U: Send>(
+        &self,
+        texts: &[T],
+        convert: impl Fn(&str) -> Result<U> + Sync,
+        observer: Observer,
+    ) -> Result<Vec<U>> {
         // A chunk is large enough that the queue costs nothing and small enough to share and to interrupt.
         const CHUNK: usize = 32;
-        let mut tokens: Vec<Option<Tokens>> = vec![None; texts.len()];
-        let jobs = texts.chunks(CHUNK).zip(tokens.chunks_mut(CHUNK)).collect();
-        let work = |(texts, slots): (&[T], &mut [Option<Tokens>])| {
+        let mut results: Vec<Option<U>> = texts.iter().map(|_| None).collect();
+        let jobs = texts.chunks(CHUNK).zip(results.chunks_mut(CHUNK)).collect();
+        let work = |(texts, slots): (&[T], &mut [Option<U>])| {
             for (text, slot) in texts.iter().zip(slots) {
-                *slot = Some(self.tokenizer.tokenize(text.as_ref(), prompt, role)?);
+                *slot = Some(convert(text.as_ref())?);
             }
             Ok(0)
         };
         queue::run(jobs, self.threads, work, observer)?;
-        Ok(tokens.into_iter().flatten().collect())
+        Ok(results.into_iter().flatten().collect())
     }
 
     /// Rows are written straight to their place in the result: how many a text has is known from its tokens.
@@ -242,7 +261,7 @@ impl ColBert {
         &self,
         tokens: &[Tokens],
         batch_tokens: usize,
-        observer: &mut dyn FnMut(usize) -> Result<()>,
+        observer: Observer,
     ) -> Result<MultiVectors> {
         let dim = self.dim();
         let mut offsets = vec![0];
@@ -259,14 +278,14 @@ impl ColBert {
             rest = after;
         }
         let lengths: Vec<usize> = tokens.iter().map(|text| text.ids.len()).collect();
-        let plan = batch::plan(&lengths, batch_tokens);
+        let plan = batch::plan(&lengths, batch_tokens.min(MAX_BATCH_TOKENS));
         let jobs = plan.iter().map(|batch| batch.iter().filter_map(|&i| slots[i].take()).collect()).collect();
         queue::run(jobs, self.threads, |texts| self.encode_batch(texts), observer)?;
         MultiVectors::new(data, offsets, dim)
     }
 
     fn encode_batch(&self, texts: Vec<(&Tokens, &mut [f32])>) -> Result<usize> {
-        let batch = Batch::new(texts.iter().map(|(text, _)| (text.ids.as_slice(), text.attended)));
+        let batch = Batch::new(texts.iter().map(|(text, _)| (text.ids.as_slice(), text.attended)))?;
         let rows = self.projection.forward(self.encoder.forward(&batch)?)?;
         let rows = rows.flatten_all()?.to_vec1::<f32>()?;
         let dim = self.dim();
@@ -274,7 +293,10 @@ impl ColBert {
         let mut start = 0;
         for (text, slot) in texts {
             let end = start + text.ids.len() * dim;
-            project::write_normalized(&rows[start..end], &text.keep, dim, slot)?;
+            if !project::write_normalized(&rows[start..end], &text.keep, dim, slot) {
+                let problem = "gives rows that are not finite (NaN or infinity); fetch the checkpoint again";
+                return Err(Error::model(&self.spec.transformer.join("model.safetensors"), "", problem));
+            }
             start = end;
         }
         Ok(count)

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 /// Matrices `(tokens, dim)` of several texts, flat: the rows of text `i` are `offsets[i]..offsets[i + 1]`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MultiVectors {
     data: Vec<f32>,
     offsets: Vec<usize>,

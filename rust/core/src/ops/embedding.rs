@@ -15,6 +15,10 @@ pub struct Embedding {
 impl Embedding {
     /// From `words [vocabulary, features]`, `positions [positions, features]` and `types [types, features]`.
     pub fn new(words: Tensor, positions: &Tensor, types: &Tensor) -> Result<Self> {
+        let widths = [words.dim(1)?, positions.dim(1)?, types.dim(1)?];
+        if widths[0] == 0 || widths != [widths[0]; 3] {
+            candle_core::bail!("embedding: got rows of {widths:?}, wanted three times the same")
+        }
         let types = types.get(0)?.to_vec1::<f32>()?;
         let mut positions = positions.flatten_all()?.to_vec1::<f32>()?;
         for row in positions.chunks_exact_mut(types.len()) {
@@ -41,8 +45,8 @@ impl CustomOp1 for Lookup<'_> {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let words = Rows::new(storage, layout)?;
-        let mut out = Vec::with_capacity(self.batch.ids.len() * words.width);
-        for (&id, position) in self.batch.ids.iter().zip(self.batch.positions()) {
+        let mut out = Vec::with_capacity(self.batch.ids().len() * words.width);
+        for (&id, position) in self.batch.ids().iter().zip(self.batch.positions()) {
             let (id, position) = (id as usize, position as usize * words.width);
             let Some(position) =
                 self.positions.get(position..position + words.width).filter(|_| id < words.count)
@@ -51,6 +55,6 @@ impl CustomOp1 for Lookup<'_> {
             };
             out.extend(words.row(id).iter().zip(position).map(|(w, p)| w + p));
         }
-        Ok((CpuStorage::F32(out), Shape::from((self.batch.ids.len(), words.width))))
+        Ok((CpuStorage::F32(out), Shape::from((self.batch.ids().len(), words.width))))
     }
 }

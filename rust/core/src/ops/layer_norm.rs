@@ -16,6 +16,9 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// From `weight` and `bias`, both `[features]`.
     pub fn new(weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Self> {
+        if weight.dims() != bias.dims() {
+            candle_core::bail!("layer norm: got weights {:?} and biases {:?}", weight.dims(), bias.dims())
+        }
         Ok(Self { weight: weight.to_vec1()?, bias: bias.to_vec1()?, eps: eps as f32 })
     }
 

@@ -23,6 +23,11 @@ impl Linear {
     /// From a weight `[out_features, in_features]` and a bias `[out_features]`, as checkpoints store them.
     pub fn new(weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Self> {
         let (out_features, in_features) = weight.dims2()?;
+        if in_features == 0 || out_features == 0 || bias.is_some_and(|b| b.dims() != [out_features]) {
+            candle_core::bail!(
+                "linear {in_features} -> {out_features}: wanted sizes of at least 1 and a bias for each output"
+            )
+        }
         Ok(Self {
             panels: pack(&weight.flatten_all()?.to_vec1()?, in_features),
             bias: bias.map(Tensor::to_vec1).transpose()?,

@@ -16,11 +16,14 @@ pub struct Rope {
 
 impl Rope {
     /// Tables for `positions` positions of heads of `head_size` (even) at base `theta`.
-    pub fn new(head_size: usize, positions: usize, theta: f64) -> Self {
+    pub fn new(head_size: usize, positions: usize, theta: f64) -> Result<Self> {
+        if head_size == 0 || !head_size.is_multiple_of(2) {
+            candle_core::bail!("rope: got heads of {head_size}, wanted an even size")
+        }
         let half = head_size / 2;
         let angle = |i: usize| (i / half) as f64 * theta.powf(-((i % half) as f64) / half as f64);
         let table = |f: fn(f64) -> f64| (0..positions * half).map(|i| f(angle(i)) as f32).collect();
-        Self { cos: table(f64::cos), sin: table(f64::sin), half }
+        Ok(Self { cos: table(f64::cos), sin: table(f64::sin), half })
     }
 
     /// `[tokens, heads * head_size] -> ` the same, every head rotated.
@@ -42,7 +45,7 @@ impl CustomOp1 for Rotation<'_> {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = Rows::new(storage, layout)?;
         let half = self.rope.half;
-        if x.width % (2 * half) != 0 || x.count != self.batch.ids.len() {
+        if x.width % (2 * half) != 0 || x.count != self.batch.ids().len() {
             candle_core::bail!("rope of heads of {}: got {} rows of {}", 2 * half, x.count, x.width)
         }
         let mut out = Vec::with_capacity(x.count * x.width);

@@ -1,0 +1,328 @@
+//! Laws of MaxSim, of the batch plan and of the values that flow between them; and files that come back
+//! whole or not at all.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use chandelier::storage::{self, Rows};
+use chandelier::{Error, MultiVectors, batch, maxsim, maxsim_matrix, mean_vectors, top_k};
+use common::{Random, panics};
+use half::f16;
+use proptest::prelude::*;
+
+/// Texts of 1 to 6 rows of `dim` values that are multiples of 1/4: sums are exact, so order cannot matter by
+/// rounding, and ties happen.
+fn on_a_grid(dim: usize, texts: std::ops::Range<usize>) -> impl Strategy<Value = MultiVectors> {
+    let row = prop::collection::vec((-4i8..=4).prop_map(|x| f32::from(x) / 4.0), dim);
+    let text = prop::collection::vec(row, 1..7);
+    prop::collection::vec(text, texts).prop_map(move |texts| joined(&texts, dim))
+}
+
+fn of_any_width() -> impl Strategy<Value = MultiVectors> {
+    (1usize..6).prop_flat_map(|dim| on_a_grid(dim, 0..8))
+}
+
+fn joined(texts: &[Vec<Vec<f32>>], dim: usize) -> MultiVectors {
+    let mut offsets = vec![0];
+    offsets.extend(texts.iter().scan(0, |rows, text| {
+        *rows += text.len();
+        Some(*rows)
+    }));
+    MultiVectors::new(texts.concat().concat(), offsets, dim).unwrap()
+}
+
+fn reference(query: &[f32], document: &[f32], dim: usize) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    query.chunks(dim).map(|q| document.chunks(dim).map(|d| dot(q, d)).fold(f64::NEG_INFINITY, f64::max)).sum()
+}
+
+fn queries_and_documents() -> impl Strategy<Value = (MultiVectors, MultiVectors)> {
+    (1usize..6).prop_flat_map(|dim| (on_a_grid(dim, 1..4), on_a_grid(dim, 0..20)))
+}
+
+proptest! {
+    #[test]
+    fn maxsim_is_the_float64_loop(
+        (dim, q, lengths) in (1usize..70, 1usize..40, prop::collection::vec(1usize..50, 0..6)),
+        seed in any::<u64>(),
+    ) {
+        let mut random = Random(seed);
+        let size = 1.0 / (dim as f32).sqrt();
+        let query = random.numbers(q * dim, size);
+        let texts: Vec<Vec<Vec<f32>>> =
+            lengths.iter().map(|&n| (0..n).map(|_| random.numbers(dim, size)).collect()).collect();
+        let documents = joined(&texts, dim);
+        let got = maxsim(&query, documents.view()).unwrap();
+        prop_assert_eq!(got.len(), lengths.len());
+        for (got, document) in got.iter().zip(documents.view().iter()) {
+            let want = reference(&query, document, dim);
+            prop_assert!((f64::from(*got) - want).abs() < 3e-7 * q as f64, "{got} for {want}");
+        }
+    }
+
+    #[test]
+    fn on_a_grid_every_way_is_exact((queries, documents) in queries_and_documents()) {
+        let dim = queries.dim();
+        let matrix = maxsim_matrix(queries.view(), documents.view(), &mut |_| Ok(())).unwrap();
+        let rows: Vec<f32> =
+            queries.view().iter().flat_map(|q| maxsim(q, documents.view()).unwrap()).collect();
+        let want: Vec<f32> = queries
+            .view()
+            .iter()
+            .flat_map(|q| documents.view().iter().map(move |d| reference(q, d, dim) as f32).collect::<Vec<_>>())
+            .collect();
+        prop_assert_eq!(&rows, &want);
+        prop_assert_eq!(matrix, want);
+    }
+
+    #[test]
+    fn the_order_of_rows_is_nothing_and_more_rows_are_no_loss(
+        (queries, documents) in queries_and_documents(),
+        seed in any::<u64>(),
+    ) {
+        let (dim, query) = (queries.dim(), queries.get(0));
+        let mut random = Random(seed);
+        let plain = maxsim(query, documents.view()).unwrap();
+        let split = |text: &[f32]| text.chunks(dim).map(<[f32]>::to_vec).collect::<Vec<_>>();
+        let mut texts: Vec<_> = documents.view().iter().map(split).collect();
+        for text in &mut texts {
+            (1..text.len()).rev().for_each(|i| text.swap(i, random.below(i + 1)));
+        }
+        prop_assert_eq!(&maxsim(query, joined(&texts, dim).view()).unwrap(), &plain);
+        for text in &mut texts {
+            let place = random.below(text.len() + 1);
+            text.insert(place, random.numbers(dim, 1.0).iter().map(|x| (x * 4.0).round() / 4.0).collect());
+        }
+        let longer = maxsim(query, joined(&texts, dim).view()).unwrap();
+        prop_assert!(longer.iter().zip(&plain).all(|(longer, plain)| longer >= plain));
+    }
+
+    #[test]
+    fn top_k_is_the_head_of_a_stable_sort((queries, documents) in queries_and_documents(), k in 0usize..25) {
+        let query = queries.get(0);
+        let mut all: Vec<(usize, f32)> =
+            maxsim(query, documents.view()).unwrap().into_iter().enumerate().collect();
+        all.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap());
+        all.truncate(k);
+        prop_assert_eq!(top_k(query, documents.view(), k, &mut |_| Ok(())).unwrap(), all);
+    }
+
+    #[test]
+    fn means_are_unit_and_point_where_the_rows_do(documents in of_any_width()) {
+        let dim = documents.dim();
+        let means = mean_vectors(documents.view()).unwrap();
+        prop_assert_eq!(means.len(), documents.len() * dim);
+        for (mean, text) in means.chunks(dim).zip(documents.view().iter()) {
+            let sum: Vec<f32> = (0..dim).map(|c| text.chunks(dim).map(|row| row[c]).sum()).collect();
+            let length = sum.iter().map(|x| x * x).sum::<f32>().sqrt();
+            for (mean, sum) in mean.iter().zip(sum) {
+                prop_assert!((mean * length - sum).abs() < 1e-5, "{mean} * {length} is not {sum}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_holds_every_index_once_and_no_batch_too_large(
+        lengths in prop::collection::vec(0usize..600, 0..80),
+        limit in 1usize..700,
+    ) {
+        let plan = batch::plan(&lengths, limit);
+        let mut seen = plan.concat();
+        seen.sort_unstable();
+        prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
+        for batch in &plan {
+            let total: usize = batch.iter().map(|&i| lengths[i]).sum();
+            prop_assert!(total <= limit || batch.iter().filter(|&&i| lengths[i] > 0).count() == 1, "{total}");
+        }
+        let order: Vec<usize> = plan.concat().iter().map(|&i| lengths[i]).collect();
+        prop_assert!(order.is_sorted_by(|a, b| a >= b), "not longest first: {order:?}");
+        // Two neighbours would not have fitted into one: no batch is cut short.
+        for pair in plan.windows(2) {
+            let total: usize = pair[0].iter().chain(&pair[1][..1]).map(|&i| lengths[i]).sum();
+            prop_assert!(total > limit);
+        }
+        prop_assert_eq!(plan, batch::plan(&lengths, limit));
+    }
+
+    #[test]
+    fn multivectors_take_what_fits_and_nothing_else(
+        values in 0usize..30,
+        offsets in prop::collection::vec(0usize..12, 0..6),
+        dim in 0usize..5,
+    ) {
+        let fits = dim > 0
+            && values % dim == 0
+            && offsets.first() == Some(&0)
+            && offsets.last() == Some(&(values / dim))
+            && offsets.is_sorted();
+        let data: Vec<f32> = (0..values).map(|x| x as f32).collect();
+        match MultiVectors::new(data.clone(), offsets.clone(), dim) {
+            Ok(made) => {
+                prop_assert!(fits);
+                prop_assert_eq!(made.len(), offsets.len() - 1);
+                prop_assert_eq!(made.view().iter().flatten().copied().collect::<Vec<_>>(), data.clone());
+                prop_assert_eq!(made.into_parts(), (data, offsets, dim));
+            }
+            Err(Error::Shape { .. }) => prop_assert!(!fits),
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
+
+    #[test]
+    fn files_come_back_bit_for_bit(documents in of_any_width(), seed in any::<u64>()) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vectors.safetensors");
+        // Any bits at all, NaN with a payload among them.
+        let mut random = Random(seed);
+        let data: Vec<f32> = documents.data().iter().map(|_| f32::from_bits(random.next() as u32)).collect();
+        let short: Vec<f16> = data.iter().map(|_| f16::from_bits(random.next() as u16)).collect();
+        for rows in [Rows::F32(Cow::Borrowed(&data)), Rows::F16(Cow::Borrowed(&short))] {
+            storage::save(&path, &rows, documents.offsets(), documents.dim()).unwrap();
+            let stored = storage::load(&path).unwrap();
+            prop_assert_eq!((&stored.offsets[..], stored.dim), (documents.offsets(), documents.dim()));
+            match (&stored.rows, &rows) {
+                (Rows::F32(got), Rows::F32(want)) => {
+                    prop_assert!(got.iter().map(|x| x.to_bits()).eq(want.iter().map(|x| x.to_bits())));
+                }
+                (Rows::F16(got), Rows::F16(want)) => {
+                    prop_assert!(got.iter().map(|x| x.to_bits()).eq(want.iter().map(|x| x.to_bits())));
+                }
+                _ => prop_assert!(false, "another precision came back"),
+            }
+        }
+        prop_assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something was left behind");
+    }
+}
+
+fn two_texts() -> MultiVectors {
+    MultiVectors::new(vec![1.0, 0.0, 0.0, 1.0, 0.5, 0.5], vec![0, 2, 3], 2).unwrap()
+}
+
+/// Both functions that score, as one kind of result.
+fn both(query: &[f32], documents: &MultiVectors) -> [Result<(), Error>; 2] {
+    [maxsim(query, documents.view()).map(drop), top_k(query, documents.view(), 1, &mut |_| Ok(())).map(drop)]
+}
+
+#[test]
+fn errors_name_the_matrix() {
+    let good = two_texts();
+    let with =
+        |value: f32| MultiVectors::new(vec![1.0, 0.0, 0.0, 1.0, 0.5, value], vec![0, 2, 3], 2).unwrap();
+    let no_rows = MultiVectors::new(vec![1.0, 0.0], vec![0, 1, 1], 2).unwrap();
+    for result in both(&[], &good).into_iter().chain(both(&[1.0, 0.0, 0.5], &good)) {
+        assert!(matches!(&result, Err(Error::Shape { what, .. }) if what.starts_with("query")), "{result:?}");
+    }
+    for result in both(&[1.0, 0.0], &no_rows) {
+        assert!(matches!(&result, Err(Error::Shape { what, .. }) if what == "documents[1]"), "{result:?}");
+    }
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for result in both(&[1.0, value], &good) {
+            assert!(matches!(&result, Err(Error::Argument { name, .. }) if name == "query"), "{result:?}");
+        }
+        for result in both(&[1.0, 0.0], &with(value)) {
+            let named = |got: &str| got.contains("[1], row 0, column 1");
+            assert!(
+                matches!(&result, Err(Error::Argument { name, got, .. }) if name == "documents" && named(got)),
+                "{result:?}"
+            );
+        }
+    }
+    for result in both(&[3e38, 3e38], &with(3e38)) {
+        assert!(matches!(&result, Err(Error::Argument { .. })), "{result:?}");
+    }
+    let wide = MultiVectors::new(vec![1.0; 3], vec![0, 1], 3).unwrap();
+    assert!(
+        matches!(maxsim_matrix(good.view(), wide.view(), &mut |_| Ok(())), Err(Error::Shape { what, .. }) if what == "dim")
+    );
+    assert!(
+        matches!(maxsim_matrix(no_rows.view(), good.view(), &mut |_| Ok(())), Err(Error::Shape { what, .. }) if what == "queries[1]")
+    );
+}
+
+/// Sums of +inf and -inf are NaN, and an infinite score orders nothing: both are refused.
+#[test]
+fn products_that_overflow_are_refused_in_every_sum() {
+    let documents = MultiVectors::new(vec![3e38, 3e38], vec![0, 1], 2).unwrap();
+    for query in [&[3e38, 0.0][..], &[-3e38, 0.0], &[3e38, 0.0, -3e38, 0.0]] {
+        assert!(maxsim(query, documents.view()).is_err(), "{query:?}");
+    }
+    // NaN similarities (inf - inf inside one product) must not vanish in the maximum.
+    let documents = MultiVectors::new(vec![3e38, -3e38, 0.0, 0.0], vec![0, 2], 2).unwrap();
+    let scored = maxsim(&[3e38, 3e38], documents.view());
+    assert!(scored.is_err(), "{scored:?}");
+}
+
+#[test]
+fn nothing_to_search_is_no_error() {
+    let none = MultiVectors::new(vec![], vec![0], 2).unwrap();
+    assert!(maxsim(&[1.0, 0.0], none.view()).unwrap().is_empty());
+    assert!(top_k(&[1.0, 0.0], none.view(), 3, &mut |_| Ok(())).unwrap().is_empty());
+    assert!(maxsim_matrix(none.view(), two_texts().view(), &mut |_| Ok(())).unwrap().is_empty());
+    assert_eq!(top_k(&[1.0, 0.0], two_texts().view(), usize::MAX, &mut |_| Ok(())).unwrap().len(), 2);
+}
+
+/// Loads, and where it loads, what came must be usable.
+fn load_without_panic(path: &Path, what: &str) -> Result<(), Error> {
+    let loaded = panics(|| storage::load(path)).unwrap_or_else(|panic| panic!("{what}: panics: {panic}"))?;
+    if let Rows::F32(rows) = loaded.rows {
+        MultiVectors::new(rows.into_owned(), loaded.offsets, loaded.dim).map(drop)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_cut_at_any_byte_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vectors");
+    let texts = two_texts();
+    let halves: Vec<f16> = texts.data().iter().map(|x| f16::from_f32(*x)).collect();
+    for rows in [Rows::F32(Cow::Borrowed(texts.data())), Rows::F16(Cow::Owned(halves))] {
+        storage::save(&path, &rows, texts.offsets(), texts.dim()).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        assert!(whole.len() > 100);
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let result = load_without_panic(&path, &format!("cut at {length}"));
+            assert!(matches!(result, Err(Error::Model { .. })), "cut at {length}: {result:?}");
+        }
+        std::fs::write(&path, [&whole[..], b"x"].concat()).unwrap();
+        assert!(load_without_panic(&path, "one byte more").is_err());
+    }
+}
+
+#[test]
+fn a_file_with_any_bit_wrong_never_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vectors");
+    let texts = two_texts();
+    storage::save(&path, &Rows::F32(Cow::Borrowed(texts.data())), texts.offsets(), texts.dim()).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let mut errors = 0;
+    for (place, bit) in (0..whole.len()).flat_map(|place| (0..8).map(move |bit| (place, bit))) {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 1 << bit;
+        std::fs::write(&path, damaged).unwrap();
+        errors += usize::from(load_without_panic(&path, &format!("bit {bit} of {place}")).is_err());
+    }
+    // Nearly all of the header and of the offsets matters; the values may be anything.
+    assert!(errors > whole.len() * 8 / 2, "{errors}");
+}
+
+#[test]
+fn saving_what_does_not_fit_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vectors");
+    let rows = Rows::F32(Cow::Borrowed(&[1.0, 2.0, 3.0][..]));
+    assert!(matches!(storage::save(&path, &rows, &[0, 1], 2), Err(Error::Shape { .. })));
+    assert!(matches!(storage::save(&path, &rows, &[0, 2], 1), Err(Error::Shape { .. })));
+    assert!(matches!(
+        storage::save(&folder.path().join("no/such/vectors"), &rows, &[0, 3], 1),
+        Err(Error::Missing { .. })
+    ));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert!(matches!(storage::load(&path), Err(Error::Missing { .. })));
+}
