@@ -4,6 +4,17 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "Model",
+    "__version__",
+    "build_info",
+    "load_multivectors",
+    "maxsim",
+    "maxsim_matrix",
+    "mean_vectors",
+    "save_multivectors",
+    "top_k",
+]
 __version__: str
 
 def build_info() -> dict[str, Any]: ...

@@ -91,7 +91,7 @@ class ColBERT:
         ((11, 32), (32, 32), (1, 2))
     """
 
-    __slots__ = ("__weakref__", "_arguments", "_model", "_name")
+    __slots__ = ("__weakref__", "_arguments", "_model", "_name", "_path")
 
     def __init__(
         self,
@@ -125,7 +125,8 @@ class ColBERT:
 
     def _open(self, path: str | os.PathLike[str], **arguments: Any) -> None:
         self._name = checked_path("model_name_or_path", path)
-        self._model = _core.Model(self._name, **arguments)
+        self._path = os.path.abspath(self._name)  # the handle outlives a change of folder
+        self._model = _core.Model(self._path, **arguments)
         skiplist = self.info()["skiplist_words"]
         if arguments["skiplist_words"] is not None:
             arguments["skiplist_words"] = skiplist["value"]  # what a generator gave is gone
@@ -136,7 +137,7 @@ class ColBERT:
             warnings.warn(message, stacklevel=3)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (os.path.abspath(self._name), self._arguments)
+        return _reopen, (self._path, self._arguments)
 
     def __copy__(self) -> ColBERT:
         return self
@@ -204,7 +205,7 @@ class ColBERT:
 
         Examples:
             >>> ColBERT("tests/goldens/a_bert_pylate/checkpoint", query_length=24).info()["query_length"]
-            {'origin': 'argument', 'value': 24}
+            {'value': 24, 'origin': 'argument'}
         """
         return {"name": self._name, **json.loads(self._model.info())}
 
@@ -223,7 +224,7 @@ class ColBERT:
             texts: The queries; an empty list gives an empty result.
             prompt: Put before every text.
             prompt_name: The name of one of `prompts`, instead of `prompt`.
-            batch_tokens: Tokens of a micro-batch (256 if None); the rows do not depend on it.
+            batch_tokens: Tokens of a micro-batch (256 if None, at most 4096); the rows do not depend on it.
             progress: Show a tqdm bar on stderr, or in the notebook.
 
         Returns:
@@ -334,7 +335,7 @@ class ColBERT:
             >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint")
             >>> tokens = model.tokenize_queries(["the moon"])[0]
             >>> tokens.tokens[:5], tokens.offsets[:5].tolist()
-            (['[CLS]', '[q] ', 'the', 'moon', '[SEP]'], [[0, 0], [0, 0], [0, 3], [4, 8], [0, 0]])
+            (['[CLS]', '[Q] ', 'the', 'moon', '[SEP]'], [[0, 0], [0, 0], [0, 3], [4, 8], [0, 0]])
             >>> int(tokens.attention_mask.sum()), int(tokens.keep.sum())
             (5, 32)
         """

@@ -24,7 +24,8 @@ class MultiVectors(Sequence[FloatArray]):
     The matrices may have different numbers of rows; they are stored end to end, and indexing gives views.
 
     Args:
-        data: All rows, `(rows, dim)`, float32 or float16 (for storage).
+        data: All rows, `(rows, dim)`, float32 or float16 (for storage). Not copied if it is such an array: leave it
+            alone afterwards.
         offsets: `(texts + 1,)` int64; the rows of text `i` are `data[offsets[i]:offsets[i + 1]]`.
 
     Raises:
@@ -262,7 +263,7 @@ def _checked_offsets(value: npt.ArrayLike, rows: int) -> npt.NDArray[np.int64]:
         raise ArgumentError(f"offsets: got dtype {array.dtype}, wanted int64", argument="offsets")
     if array.ndim != 1 or array.size == 0:
         raise ShapeError(f"offsets: got shape {array.shape}, wanted (texts + 1,)")
-    offsets = np.ascontiguousarray(array, dtype=np.int64)
+    offsets = np.array(array, dtype=np.int64)
     if offsets[0] != 0 or offsets[-1] != rows or np.any(offsets[:-1] > offsets[1:]):
         raise ShapeError(f"offsets: got {_brief(offsets)}, wanted a rising list from 0 to {rows}, the number of rows")
     return offsets
