@@ -1,0 +1,56 @@
+"""The types are true: the stub against the compiled module, and the Python side under mypy --strict."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mypy", reason="pip install mypy")
+
+
+def run_module(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=root, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_stub_is_the_compiled_modules(root: Path) -> None:
+    out = run_module(root, "mypy.stubtest", "chandelier._core", "--mypy-config-file", "pyproject.toml")
+    assert "Success: no issues found in 1 module" in out
+
+
+def test_the_python_side_is_strictly_typed(root: Path) -> None:
+    assert "Success: no issues found" in run_module(root, "mypy", "--strict", "integrations/chandelier")
+
+
+USE = """
+from typing import assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chandelier import ColBERT, MultiVectors, Ranked, Tokens, top_k
+
+
+def use(model: ColBERT) -> None:
+    assert_type(model.encode_queries(["a"]), MultiVectors)
+    assert_type(model.rerank("a", ["b"]), list[Ranked])
+    assert_type(model.tokenize_documents(["a"]), list[Tokens])
+    assert_type(model.encode_documents(["a"])[:1], MultiVectors)
+    assert_type(model.similarity([np.eye(2)], [np.eye(2)]), NDArray[np.float32])
+    assert_type(top_k(np.eye(2), [np.eye(2)], 1), tuple[NDArray[np.int64], NDArray[np.float32]])
+    model.encode("a").shape
+    [rows.shape for rows in model.encode(["a"])]
+"""
+
+
+def test_a_users_types_are_seen(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "use.py").write_text(USE.replace("from typing", "from typing_extensions"), encoding="utf-8")
+    out = run_module(root, "mypy", "--strict", str(tmp_path / "use.py"))
+    assert "Success: no issues found" in out
+    assert (root / "integrations" / "chandelier" / "py.typed").is_file()

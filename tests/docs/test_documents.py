@@ -1,0 +1,98 @@
+"""The documents are true: every Python block runs, every `make` target exists, every example works."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ["README.md", "DESIGN.md"]
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL
+)
+
+
+def blocks(document: Path, *languages: str) -> list[tuple[int, str]]:
+    """The fenced blocks of these languages, with the line of the document that each begins at."""
+    text = document.read_text(encoding="utf-8")
+    found = []
+    for match in FENCE.finditer(text):
+        if match["language"] in languages:
+            indent = re.compile(f"^{match['indent']}", re.MULTILINE)
+            found.append((text.count("\n", 0, match.start("code")), indent.sub("", match["code"])))
+    return found
+
+
+def run_block(code: str, namespace: dict[str, Any], document: Path, line: int) -> None:
+    """Runs a block, as a session if it shows prompts; errors point into the document."""
+    if not re.search(r"^>>>", code, re.MULTILINE):
+        exec(compile("\n" * line + code, str(document), "exec"), namespace)
+        return
+    test = doctest.DocTestParser().get_doctest(code, namespace, document.name, str(document), line)
+    test.globs = namespace  # shared with the blocks that follow; the parser made a copy
+    output: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=OPTIONS)
+    runner.run(test, out=output.append, clear_globs=False)
+    assert runner.failures == 0, "".join(output)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_python_blocks_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for line, code in blocks(ROOT / name, "python", "py", "pycon"):
+        run_block(code, namespace, ROOT / name, line)
+
+
+def test_there_are_blocks() -> None:
+    assert blocks(ROOT / "README.md", "python", "py", "pycon"), "README.md shows no Python"
+
+
+def targets_named(text: str) -> set[str]:
+    """Every X of a `make X` in code, inline or fenced, with or without variables in front."""
+    code = "\n".join(re.findall(r"`+([^`]+)`+", text))
+    return set(re.findall(r"(?:^|[\s;&$])make\s+(?:\w+=\S+\s+)*([a-z][\w-]*)", code, re.MULTILINE))
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([A-Za-z][\w-]*)\s*:(?!=)", makefile, re.MULTILINE))
+    assert {"demo", "test", "lint", "bench", "docs", "clean"} <= targets
+    named = {name: targets_named((ROOT / name).read_text(encoding="utf-8")) for name in DOCUMENTS}
+    assert named["README.md"], "README.md names no make target"
+    for name, used in named.items():
+        assert used <= targets, f"{name}: no such target: {sorted(used - targets)}"
+
+
+def test_every_path_in_the_readme_exists() -> None:
+    """Links to files of the repository, as in `[why](DESIGN.md)`."""
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+EXAMPLES: dict[str, list[str]] = {"demo.py": ["--quick"], "rerank_search_results.py": []}
+
+
+def test_every_example_is_run() -> None:
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+@pytest.mark.usefixtures("minilm_checkpoint")  # both want the real weights: fails in CI without them, else skips
+def test_examples_run(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / name), *EXAMPLES[name]]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip(), "an example shows something"
+    assert "Traceback" not in done.stderr

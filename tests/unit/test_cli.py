@@ -1,0 +1,539 @@
+"""The command line, run as users run it: a process of its own, bytes in and bytes out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chandelier
+from chandelier import ColBERT, MultiVectors
+
+GOLDENS = Path(__file__).parents[1] / "goldens"
+CASE = GOLDENS / "a_bert_pylate"
+CHECKPOINT = CASE / "checkpoint"
+ROWS_MAX_ABS = 2e-5  # the tolerance of the golden files
+QUERY = "which light keeps ships away from the rocks?"
+TEXTS = ["The lighthouse keeps ships off the rocks.", "Bread and salt.", "日本の灯台 é", "The moon moves the sea."]
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes and terminals")
+
+
+def command(*arguments: str | os.PathLike[str]) -> list[str]:
+    return [sys.executable, "-m", "chandelier", *(os.fspath(argument) for argument in arguments)]
+
+
+class Result:
+    """What a finished command left: its exit code, and its output as UTF-8."""
+
+    def __init__(self, code: int, stdout: bytes, stderr: bytes) -> None:
+        self.code = code
+        self.out = stdout.decode()
+        self.err = stderr.decode()
+
+    def rows(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.split("\n")[:-1]]
+
+    def check_error(self, *parts: str) -> None:
+        """Asserts the form of every failure: code 1, nothing on stdout, one line on stderr, with these parts."""
+        assert (self.code, self.out) == (1, ""), self.err
+        assert self.err.startswith("chandelier: error: ")
+        assert self.err.count("\n") == 1
+        for part in parts:
+            assert part in self.err
+
+    def check_usage_error(self, *parts: str) -> None:
+        assert (self.code, self.out) == (2, ""), self.err
+        assert self.err.startswith("usage: chandelier")
+        for part in parts:
+            assert part in self.err
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs ``chandelier`` in an empty folder, with standard input from bytes."""
+
+    def run(*arguments: str | os.PathLike[str], stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:
+        environment = {**os.environ, **(env or {})}
+        done = subprocess.run(
+            command(*arguments), input=stdin, capture_output=True, cwd=tmp_path, env=environment, timeout=60
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def model() -> ColBERT:
+    return ColBERT(CHECKPOINT)
+
+
+def lines(texts: Iterable[str]) -> bytes:
+    return "".join(f"{text}\n" for text in texts).encode()
+
+
+def jsonl(objects: Iterable[object]) -> bytes:
+    return lines(json.dumps(value, ensure_ascii=False) for value in objects)
+
+
+def check_same(path: Path, expected: MultiVectors) -> None:
+    stored = MultiVectors.load(path)
+    np.testing.assert_array_equal(stored.offsets, expected.offsets)
+    np.testing.assert_allclose(stored.data, expected.data, rtol=0, atol=ROWS_MAX_ABS)
+
+
+# The command line itself
+
+
+def test_version(run: Run) -> None:
+    result = run("--version")
+    assert (result.code, result.out, result.err) == (0, f"chandelier {importlib.metadata.version('chandelier')}\n", "")
+
+
+def test_help_names_the_commands(run: Run) -> None:
+    result = run("--help")
+    assert (result.code, result.err) == (0, "")
+    commands = result.out.partition("COMMAND\n")[2].splitlines()
+    assert [line.split()[0] for line in commands] == ["encode", "rerank", "info"]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("encode", "--batch-tokens"), ("rerank", "--top-k"), ("info", "--from-bert")]
+)
+def test_help_of_a_command(run: Run, name: str, option: str) -> None:
+    result = run(name, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"usage: chandelier {name} ")
+    assert option in result.out
+    assert "MODEL" in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["COMMAND"]),
+        (["index", "m"], ["'index'"]),
+        (["--nonsense"], []),
+        (["info"], ["MODEL"]),
+        (["info", "m", "extra"], ["extra"]),
+        (["encode", "m"], ["-o/--output"]),
+        (["encode", "m", "-o", "x", "--nonsense"], ["--nonsense"]),
+        (["encode", "m", "-o", "x", "--prompt", "p"], ["--prompt"]),
+        (["encode", "m", "-o", "x", "--format", "csv"], ["csv"]),
+        (["encode", "m", "-o", "x", "--threads", "0"], ["--threads", "'0'"]),
+        (["encode", "m", "-o", "x", "--batch-tokens", "-1"], ["--batch-tokens", "'-1'"]),
+        (["encode", "m", "-", "-o", "x", "-"], ["standard input can be read only once"]),
+        (["rerank", "m"], ["--query"]),
+        (["rerank", "m", "--query", "q", "-k", "0"], ["-k/--top-k", "'0'"]),
+        (["rerank", "m", "--query", "q", "-k", "many"], ["-k/--top-k", "'many'"]),
+        (["rerank", "m", "--query", "q", "-k", "1.5"], ["-k/--top-k", "'1.5'"]),
+    ],
+)
+def test_usage_errors(run: Run, arguments: list[str], parts: list[str]) -> None:
+    run(*arguments).check_usage_error(*parts)
+
+
+# encode
+
+
+def test_encode_agrees_with_the_goldens(run: Run, tmp_path: Path) -> None:
+    inputs = json.loads((CASE / "inputs.json").read_bytes())
+    expected = np.load(CASE / "expected.npz")
+    for kind, key, options in (("documents", "d", []), ("queries", "q", ["--query"])):
+        source = tmp_path / f"{kind}.jsonl"
+        source.write_bytes(jsonl({"text": text} for text in inputs[kind]))
+        result = run("encode", CHECKPOINT, source, "-o", f"{kind}.safetensors", *options)
+        assert (result.code, result.out) == (0, ""), result.err
+        stored = MultiVectors.load(tmp_path / f"{kind}.safetensors")
+        np.testing.assert_array_equal(stored.offsets, expected[f"{key}_off"])
+        np.testing.assert_allclose(stored.data, expected[f"{key}_emb"], rtol=0, atol=ROWS_MAX_ABS)
+
+
+def test_encode_leaves_the_file_a_summary_and_nothing_else(run: Run, tmp_path: Path, model: ColBERT) -> None:
+    result = run("encode", CHECKPOINT, "-o", "out.safetensors", stdin=lines(TEXTS))
+    assert (result.code, result.out) == (0, "")
+    expected = model.encode_documents(TEXTS)
+    check_same(tmp_path / "out.safetensors", expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.safetensors"]
+    # stderr is no terminal here: one line and no progress bar.
+    facts = f"texts {len(TEXTS)}, rows {len(expected.data)}, dim {model.dim}, "
+    assert result.err.startswith(f"chandelier: out.safetensors: {facts}")
+    assert result.err.endswith(" s\n")
+    assert result.err.count("\n") == 1
+    assert "\r" not in result.err
+
+
+def test_encode_json_summary(run: Run, tmp_path: Path, model: ColBERT) -> None:
+    result = run("encode", CHECKPOINT, "--json", "-o", "out.safetensors", stdin=lines(TEXTS))
+    assert (result.code, result.err) == (0, "")
+    (summary,) = result.rows()
+    assert summary.pop("seconds") >= 0
+    rows = len(model.encode_documents(TEXTS).data)
+    assert summary == {"texts": len(TEXTS), "rows": rows, "dim": model.dim, "output": "out.safetensors"}
+
+
+def test_encode_queries_with_prompt_and_limits(run: Run, tmp_path: Path) -> None:
+    checkpoint = GOLDENS / "v_prompts" / "checkpoint"
+    options = ["--query", "--prompt-name", "query", "--batch-tokens", "64", "--threads", "1"]
+    result = run("encode", checkpoint, "-o", "out.safetensors", *options, stdin=lines(TEXTS))
+    assert result.code == 0, result.err
+    check_same(tmp_path / "out.safetensors", ColBERT(checkpoint).encode_queries(TEXTS, prompt_name="query"))
+
+
+def test_encode_unknown_prompt(run: Run, tmp_path: Path) -> None:
+    run("encode", CHECKPOINT, "-o", "out", "--prompt-name", "riddle", stdin=b"a\n").check_error("riddle")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        (b"one\ntwo\n", ["one", "two"]),
+        (b"one\ntwo", ["one", "two"]),
+        (b"one\r\ntwo\r\n\r\n", ["one", "two", ""]),
+        (b"\none\n\n\ntwo\n\n", ["", "one", "", "", "two", ""]),
+        (b"\xef\xbb\xbfone\ntwo\n", ["one", "two"]),
+        (b"\n", [""]),
+        (b"", []),
+        (b"\xef\xbb\xbf", []),
+        ("a\u2028b\x0bc\x85d\re\n".encode(), ["a\u2028b\x0bc\x85d\re"]),
+        (b'{"text": "moon"}\n', ['{"text": "moon"}']),
+    ],
+)
+def test_text_input(run: Run, tmp_path: Path, model: ColBERT, content: bytes, texts: list[str]) -> None:
+    result = run("encode", CHECKPOINT, "-", "-o", "out.safetensors", stdin=content)
+    assert result.code == 0, result.err
+    check_same(tmp_path / "out.safetensors", model.encode_documents(texts))
+
+
+def test_no_input_is_no_text(run: Run, tmp_path: Path, model: ColBERT) -> None:
+    assert run("encode", CHECKPOINT, "-o", "out.safetensors").code == 0
+    stored = MultiVectors.load(tmp_path / "out.safetensors")
+    assert (len(stored), stored.data.shape) == (0, (0, model.dim))
+
+
+def test_jsonl_input(run: Run, tmp_path: Path, model: ColBERT) -> None:
+    content = b'\xef\xbb\xbf{"text": "one"}\r\n\r\n  \n{"text": "two\\nlines \\ud83d\\udc4d", "other": 1}\n{"text": ""}'
+    result = run("encode", CHECKPOINT, "-o", "out.safetensors", "--format", "jsonl", stdin=content)
+    assert result.code == 0, result.err
+    check_same(tmp_path / "out.safetensors", model.encode_documents(["one", "two\nlines 👍", ""]))
+
+
+def test_files_keep_their_order_and_have_their_own_formats(run: Run, tmp_path: Path, model: ColBERT) -> None:
+    (tmp_path / "a.txt").write_bytes(b"from text\n")
+    (tmp_path / "b.JSONL").write_bytes(jsonl([{"body": "from jsonl"}]))
+    (tmp_path / "c.ndjson").write_bytes(jsonl([{"body": "from ndjson"}]))
+    # Files before, between and after the options.
+    arguments = ["a.txt", "-o", "out", "b.JSONL", "--field", "body", "c.ndjson", "-"]
+    result = run("encode", CHECKPOINT, *arguments, stdin=b"end")
+    assert result.code == 0, result.err
+    check_same(tmp_path / "out", model.encode_documents(["from text", "from jsonl", "from ndjson", "end"]))
+
+
+def test_format_overrides_the_suffix(run: Run, tmp_path: Path, model: ColBERT) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"plain\n")
+    assert run("encode", CHECKPOINT, "a.jsonl", "--format", "text", "-o", "out").code == 0
+    check_same(tmp_path / "out", model.encode_documents(["plain"]))
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        (b'{"text": "a"', ["not valid JSON", "column 13"]),
+        (b"plain text", ["not valid JSON", "column 1"]),
+        (b"[" * 100_000, ["not valid JSON"]),
+        (b'["text"]', ["an array", "'text'"]),
+        (b'"text"', ["a string"]),
+        (b'{"body": "a", "id": 1}', ["no field 'text'", "'body', 'id'", "--field"]),
+        (b"{}", ["no field 'text'", "nothing"]),
+        (b'{"text": null}', ["'text' is null"]),
+        (b'{"text": 3}', ["'text' is a number"]),
+        (b'{"text": true}', ["'text' is a boolean"]),
+        (b'{"text": "\\ud83d"}', ["surrogate"]),
+        (b'{"text": "\xff"}', ["UTF-8"]),
+    ],
+)
+def test_bad_jsonl_names_file_and_line(run: Run, tmp_path: Path, line: bytes, parts: list[str]) -> None:
+    (tmp_path / "bad.jsonl").write_bytes(b'{"text": "fine"}\n\n' + line + b"\n")
+    run("encode", CHECKPOINT, "bad.jsonl", "-o", "out").check_error("bad.jsonl:3: ", *parts)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
+
+
+def test_bad_utf8_names_file_and_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"fine\ncaf\xe9\n")
+    run("encode", CHECKPOINT, "latin.txt", "-o", "out").check_error("latin.txt:2: ", "not valid UTF-8", "byte 4")
+    run("encode", CHECKPOINT, "-o", "out", stdin="é\n".encode("utf-16")).check_error("<stdin>:1: ", "not valid UTF-8")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_things(run: Run, tmp_path: Path) -> None:
+    run("encode", "no-such-model", "-o", "out", stdin=b"a\n").check_error("no-such-model")
+    run("info", "no-such-model").check_error("no-such-model")
+    run("encode", CHECKPOINT, "no-such-file.txt", "-o", "out").check_error("no-such-file.txt: ")
+    run("rerank", CHECKPOINT, ".", "--query", "q").check_error(".: ")
+    run("encode", CHECKPOINT, "-o", "no-such-folder/out", stdin=b"a\n").check_error("no-such-folder")
+    run("encode", CHECKPOINT, "-o", tmp_path, stdin=b"a\n").check_error("not a regular file")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_broken(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(CHECKPOINT, tmp_path / "broken", copy_function=shutil.copyfile)
+    (tmp_path / "broken" / "config.json").write_bytes(b"{")
+    run("info", "broken").check_error("config.json")
+
+
+@posix
+def test_output_that_is_no_regular_file_stays(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")  # stands for /dev/null as well, which must not become a file
+    run("encode", CHECKPOINT, "-o", "fifo", stdin=b"a\n").check_error("fifo: not a regular file")
+    assert (tmp_path / "fifo").is_fifo()
+
+
+def test_output_is_replaced_at_success_only(run: Run, tmp_path: Path, model: ColBERT) -> None:
+    (tmp_path / "out").write_bytes(b"precious")
+    assert run("encode", CHECKPOINT, "-o", "out", stdin=b"caf\xe9\n").code == 1
+    assert (tmp_path / "out").read_bytes() == b"precious"
+    assert run("encode", CHECKPOINT, "-o", "out", stdin=b"a\n").code == 0
+    check_same(tmp_path / "out", model.encode_documents(["a"]))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@posix
+def test_output_through_a_link(run: Run, tmp_path: Path, model: ColBERT) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/out")
+    assert run("encode", CHECKPOINT, "-o", "link", stdin=b"a\n").code == 0
+    assert (tmp_path / "link").is_symlink()
+    check_same(tmp_path / "folder" / "out", model.encode_documents(["a"]))
+
+
+def test_from_bert_is_asked_for(run: Run, tmp_path: Path) -> None:
+    bert = tmp_path / "bert"
+    bert.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(CHECKPOINT / name, bert / name)
+    (bert / "sentence_bert_config.json").write_bytes(b'{"max_seq_length": 40, "do_lower_case": false}')
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
+    (bert / "modules.json").write_text(json.dumps(modules))
+
+    run("encode", "bert", "-o", "out", stdin=lines(TEXTS)).check_error()
+    result = run("encode", "bert", "--from-bert", "-o", "out", stdin=lines(TEXTS))
+    assert result.code == 0, result.err
+    model = chandelier.from_bert(bert)
+    check_same(tmp_path / "out", model.encode_documents(TEXTS))
+    ranking = model.rerank(QUERY, TEXTS)
+    hits = run("rerank", "bert", "--from-bert", "--query", QUERY, "--json", stdin=lines(TEXTS)).rows()
+    assert [hit["index"] for hit in hits] == [hit.index for hit in ranking]
+
+
+# rerank
+
+
+def test_rerank_json(run: Run, model: ColBERT) -> None:
+    result = run("rerank", CHECKPOINT, "--query", QUERY, "--json", stdin=lines(TEXTS))
+    assert (result.code, result.err) == (0, "")
+    hits = result.rows()
+    ranking = model.rerank(QUERY, TEXTS)
+    assert [list(hit) for hit in hits] == [["rank", "index", "score", "text"]] * len(TEXTS)
+    assert [hit["rank"] for hit in hits] == [1, 2, 3, 4]
+    assert [(hit["index"], hit["text"]) for hit in hits] == [(hit.index, TEXTS[hit.index]) for hit in ranking]
+    np.testing.assert_allclose([hit["score"] for hit in hits], [hit.score for hit in ranking], rtol=1e-5)
+    assert "日本の灯台 é" in result.out  # as it is, not escaped
+
+
+def test_rerank_for_people(run: Run, model: ColBERT) -> None:
+    result = run("rerank", CHECKPOINT, "--query", QUERY, stdin=lines(TEXTS))
+    assert (result.code, result.err) == (0, "")
+    ranking = model.rerank(QUERY, TEXTS)
+    shown = [line.split(maxsplit=2) for line in result.out.splitlines()]
+    assert [(rank, text) for rank, _, text in shown] == [(str(n), TEXTS[hit.index]) for n, hit in enumerate(ranking, 1)]
+    np.testing.assert_allclose([float(score) for _, score, _ in shown], [hit.score for hit in ranking], atol=2e-4)
+
+
+def test_rerank_shows_every_text_in_one_whole_line(run: Run) -> None:
+    wild = "first\nsecond\t\x1b[31mthird\u2028fourth " + "long " * 100
+    result = run("rerank", CHECKPOINT, "--query", QUERY, "--format", "jsonl", stdin=jsonl([{"text": wild}]))
+    assert result.code == 0, result.err
+    assert result.out.endswith("first second [31mthird fourth " + "long " * 99 + "long\n")
+    assert result.out.count("\n") == 1
+
+
+@pytest.mark.parametrize(("option", "k"), [("-k", 1), ("--top-k", 3), ("-k", 100)])
+def test_rerank_top_k(run: Run, model: ColBERT, option: str, k: int) -> None:
+    hits = run("rerank", CHECKPOINT, "--query", QUERY, option, str(k), "--json", stdin=lines(TEXTS)).rows()
+    assert [hit["index"] for hit in hits] == [hit.index for hit in model.rerank(QUERY, TEXTS)][:k]
+
+
+def test_rerank_ids_are_passed_through(run: Run, tmp_path: Path) -> None:
+    ids = ["doc-é", 7, 2**70, None, [1, {"a": 2}]]
+    objects: list[dict[str, Any]] = [{"id": name, "body": f"text {n}"} for n, name in enumerate(ids)]
+    objects.append({"body": "without"})
+    (tmp_path / "docs.jsonl").write_bytes(jsonl(objects))
+    result = run("rerank", CHECKPOINT, "--query", QUERY, "--field", "body", "docs.jsonl", "--json")
+    assert result.code == 0, result.err
+    hits = {hit["index"]: hit for hit in result.rows()}
+    assert [hits[index]["id"] for index in range(len(ids))] == ids
+    assert "id" not in hits[len(ids)]
+
+
+def test_rerank_id_that_is_half_a_character(run: Run) -> None:
+    content = b'{"id": "\\ud83d", "text": "a"}\n'
+    result = run("rerank", CHECKPOINT, "--query", "q", "--json", "--format", "jsonl", stdin=content)
+    assert result.code == 0, result.err
+    assert result.rows()[0]["id"] == "\ud83d"
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["-k", "3"]])
+def test_rerank_nothing(run: Run, options: list[str]) -> None:
+    result = run("rerank", CHECKPOINT, "--query", QUERY, *options)
+    assert (result.code, result.out, result.err) == (0, "", "")
+
+
+# info
+
+
+def test_info_json(run: Run, model: ColBERT) -> None:
+    result = run("info", CHECKPOINT, "--json")
+    assert (result.code, result.err) == (0, "")
+    (facts,) = result.rows()
+    assert facts == json.loads(json.dumps(model.info()))
+
+
+def test_info_for_people(run: Run) -> None:
+    result = run("info", CHECKPOINT)
+    assert (result.code, result.err) == (0, "")
+    table = result.out.splitlines()
+    length = next(line for line in table if line.startswith("query_length "))
+    assert length.split()[1] == "32"
+    assert length.endswith("config_sentence_transformers.json: query_length")
+    assert len([line for line in table if line.startswith("query_length ")]) == 1
+    # The values stand in one column.
+    dim = next(line for line in table if line.startswith("dim "))
+    assert dim.split()[1] == "32"
+    assert dim.index("32") == length.index("32")
+    # The blank at the end of the prefix can be seen.
+    assert any(line.startswith("query_prefix ") and '"[Q] "' in line for line in table)
+
+
+# Streams and signals
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX"])
+def test_utf8_whatever_the_locale(run: Run, locale: str) -> None:
+    strict = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "latin-1"}
+    arguments = ["rerank", os.fspath(CHECKPOINT), "--query", "Où est 灯台 ?", "--json"]
+    plain = run(*arguments, stdin=lines(TEXTS))
+    result = run(*arguments, stdin=lines(TEXTS), env=strict)
+    assert (result.code, result.out) == (0, plain.out), result.err
+
+
+@posix
+def test_argument_that_is_not_utf8(run: Run) -> None:
+    run("rerank", CHECKPOINT, "--query", os.fsdecode(b"caf\xe9")).check_usage_error("--query", "not valid UTF-8")
+
+
+@posix
+def test_broken_pipe_is_quiet(tmp_path: Path) -> None:
+    (tmp_path / "docs.txt").write_bytes(b"text\n" * 50)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        arguments = command("rerank", CHECKPOINT, "--query", QUERY, tmp_path / "docs.txt")
+        done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_is_reported() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command("info", CHECKPOINT), stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (1, b"chandelier: error: no space left on device\n")
+
+
+@posix
+def test_interrupt_is_quiet(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    # A shell starts background jobs, such as pytest might be, with SIGINT ignored, and the child would inherit that.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        arguments = command("encode", CHECKPOINT, fifo, "-o", tmp_path / "out")
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    writer = _open_when_read(fifo, process)
+    try:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        os.close(writer)
+    assert (process.returncode, out, err) == (130, b"", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
+
+
+def _open_when_read(fifo: Path, process: subprocess.Popen[bytes]) -> int:
+    """Waits until the process reads the fifo, and so is past its imports; returns the end to write to."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@posix
+def test_terminal_gets_shortened_lines(tmp_path: Path) -> None:
+    import pty
+
+    documents = tmp_path / "docs.txt"
+    documents.write_bytes(lines(["short", "long " * 50, "灯台" * 50]))
+    terminal, side = pty.openpty()
+    process = subprocess.Popen(
+        command("rerank", CHECKPOINT, "--query", QUERY, documents),
+        stdout=side,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "40"},
+    )
+    os.close(side)
+    output = _read_terminal(terminal)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
+    by_start = {line.split()[2][:1]: line for line in output.decode().splitlines()}
+    start = len(by_start["s"]) - len("short")
+    assert by_start["s"].endswith("  short")
+    assert len(by_start["l"]) == 40
+    assert by_start["l"].endswith("…")
+    wide = by_start["灯"][start:]
+    assert wide.endswith("…")
+    assert 40 - 1 <= start + 2 * (len(wide) - 1) + 1 <= 40  # a wide character takes two columns
+
+
+def _read_terminal(terminal: int) -> bytes:
+    output = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:  # Linux: the other side is closed
+            chunk = b""
+        if not chunk:
+            os.close(terminal)
+            return output
+        output += chunk
