@@ -1,0 +1,92 @@
+"""The side of a benchmark process that is the same for chandelier and for every peer: a line protocol and the clocks.
+
+A worker prints one JSON line when it has loaded, then answers every line on standard input with one JSON line:
+
+- ``documents``, ``queries``: encode all of them once; wall and CPU seconds
+- ``one_query``: encode the queries one call at a time; milliseconds of each
+- ``memory``: peak resident memory so far, in MB
+- ``COMMAND ARGUMENT``: whatever else the worker offers
+
+Only the standard library is imported here, so that a worker can time its own imports.
+"""
+
+import json
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypedDict
+
+
+class Ids(TypedDict):
+    """Token ids as the workers exchange them: ragged; only the first ``attended`` of a query are attended to."""
+
+    documents: list[list[int]]
+    queries: list[dict[str, Any]]
+
+
+def read_ids(path: str) -> Ids:
+    """Reads ``{"documents": [[id, ...], ...], "queries": [{"ids": [id, ...], "attended": n}, ...]}``."""
+    ids: Ids = json.loads(Path(path).read_text(encoding="utf-8"))
+    return ids
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process.
+
+    ``ru_maxrss`` alone would be wrong on Linux: a process started by a large one inherits its peak across exec.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+
+
+def timed(work: Callable[[], object]) -> dict[str, float]:
+    """Wall and CPU seconds (of all threads) of one call."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+
+
+def serve(
+    hello: dict[str, Any],
+    documents: Callable[[], object],
+    queries: Callable[[], object],
+    one_query: Callable[[int], object],
+    n_queries: int,
+    **others: Callable[[str], dict[str, Any]],
+) -> None:
+    """Answers commands until standard input ends.
+
+    Args:
+        hello: What the worker says first: versions, import and load time.
+        documents: Encodes all documents.
+        queries: Encodes all queries as one batch.
+        one_query: Encodes the query of this index alone.
+        n_queries: How many queries there are.
+        others: Further commands by name, each taking the rest of its line.
+    """
+
+    def latencies(_: str) -> dict[str, Any]:
+        milliseconds = []
+        for i in range(n_queries):
+            start = time.perf_counter()
+            one_query(i)
+            milliseconds.append((time.perf_counter() - start) * 1e3)
+        return {"ms": milliseconds}
+
+    commands: dict[str, Callable[[str], dict[str, Any]]] = {
+        "documents": lambda _: timed(documents),
+        "queries": lambda _: timed(queries),
+        "one_query": latencies,
+        "memory": lambda _: {"mb": peak_memory_mb()},
+        **others,
+    }
+    print(json.dumps(hello), flush=True)
+    for line in sys.stdin:
+        name, _, argument = line.strip().partition(" ")
+        print(json.dumps(commands[name](argument)), flush=True)
