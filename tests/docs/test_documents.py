@@ -45,8 +45,8 @@ def run_block(code: str, namespace: dict[str, Any], document: Path, line: int) -
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_python_blocks_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_python_blocks_run(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # what a block writes must not land in the repository
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for line, code in blocks(ROOT / name, "python", "py", "pycon"):
         run_block(code, namespace, ROOT / name, line)

