@@ -31,7 +31,7 @@ test-python: .venv/package .venv/tools .venv/weights
 lint: .venv/package .venv/tools
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
-	! cargo tree --locked -p chandelier -e normal,build --prefix none | grep -i '^pyo3'
+	tree=$$(cargo tree --locked -p chandelier -e normal,build --prefix none); ! grep -i '^pyo3' <<<"$$tree"
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::multivectors::MultiVectors;
 use crate::project::{self, Projection};
 use crate::queue::{self, Observer};
-use crate::tokenize::{Role, TextTokenizer, Tokens};
+use crate::tokenize::{Role, Spans, TextTokenizer, Tokens};
 
 /// Tokens of a micro-batch unless the caller says otherwise: its activations stay in a core's cache.
 pub const BATCH_TOKENS: usize = 256;
@@ -230,7 +230,7 @@ impl ColBert {
         role: Role,
         prompt: Prompt,
         observer: Observer,
-    ) -> Result<Vec<(Tokens, Vec<(usize, usize)>)>> {
+    ) -> Result<Vec<(Tokens, Spans)>> {
         let prompt = self.prompt(prompt)?;
         self.for_texts(texts, |text| self.tokenizer.tokenize_with_offsets(text, prompt, role), observer)
     }

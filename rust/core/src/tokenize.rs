@@ -36,6 +36,9 @@ impl Tokens {
     }
 }
 
+/// For each token the characters of the text that it came from: the first, and the one behind the last.
+pub type Spans = Vec<(usize, usize)>;
+
 /// Turns texts into tokens for one model; no setting changes after it was made.
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
@@ -144,12 +147,7 @@ impl TextTokenizer {
 
     /// The tokens of `prompt + text`, and for each the span of characters of `text` that it came from: `(0, 0)` for
     /// the prefix, special and expansion tokens and for those of the prompt.
-    pub fn tokenize_with_offsets(
-        &self,
-        text: &str,
-        prompt: &str,
-        role: Role,
-    ) -> Result<(Tokens, Vec<(usize, usize)>)> {
+    pub fn tokenize_with_offsets(&self, text: &str, prompt: &str, role: Role) -> Result<(Tokens, Spans)> {
         let prompted = with_prompt(text, prompt);
         let prepared = self.prepare(&prompted);
         let encoding =
@@ -162,7 +160,7 @@ impl TextTokenizer {
         let origins = self.lowercase.then(|| lowercase_origins(strip(&prompted)));
         let start_of = |prepared: usize| origins.as_ref().map_or(prepared, |map| map[prepared]);
         let end_of = |prepared: usize| if prepared == 0 { 0 } else { start_of(prepared - 1) + 1 };
-        let mut offsets: Vec<(usize, usize)> = encoding
+        let mut offsets: Spans = encoding
             .get_offsets()
             .iter()
             .zip(encoding.get_special_tokens_mask())
