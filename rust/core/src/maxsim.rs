@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use crate::error::{Error, Result};
 use crate::multivectors::MultiVectorsView;
-use crate::ops::{Matrix, matmul};
+use crate::ops::{Matrix, Store, matmul};
 use crate::queue::{Observer, Ticker};
 
 /// The score of every document against one query, a matrix of rows of the documents' `dim`.
@@ -92,7 +92,7 @@ fn scores<'a>(query: &'a [f32], documents: MultiVectorsView<'a>) -> impl Iterato
         let tokens = document.len() / dim;
         similarities.resize(tokens * rows, 0.0);
         let (a, b) = (Matrix::rows(document, dim), Matrix::rows(query, dim).transposed());
-        matmul((tokens, dim, rows), a, b, &mut similarities, rows, 1.0, false);
+        matmul((tokens, dim, rows), a, b, (&mut similarities, rows), Store::Scaled(1.0));
         best.fill(f32::NEG_INFINITY);
         for row in similarities.chunks_exact(rows) {
             best.iter_mut().zip(row).for_each(|(best, s)| *best = best.max(*s));

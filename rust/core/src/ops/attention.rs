@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use multiversion::multiversion;
 
 use super::lanes::fold_lanes;
-use super::{Matrix, Rows, matmul};
+use super::{Matrix, Rows, Store, matmul};
 use crate::batch::Batch;
 
 /// `softmax(q k' / sqrt(head_size)) v`, text by text and head by head.
@@ -58,26 +58,12 @@ impl CustomOp3 for Attention<'_> {
                 let queries = Matrix::rows(&q.data[part(&q)..], q.stride);
                 let keys = Matrix::rows(&k.data[part(&k)..], k.stride);
                 let values = Matrix::rows(&v.data[part(&v)..], v.stride);
-                matmul(
-                    (rows, head_size, attended),
-                    queries,
-                    keys.transposed(),
-                    &mut weights,
-                    attended,
-                    scale,
-                    false,
-                );
+                let size = (rows, head_size, attended);
+                matmul(size, queries, keys.transposed(), (&mut weights, attended), Store::Scaled(scale));
                 weights.chunks_exact_mut(attended).for_each(softmax);
-                let out = &mut out[start * width + column..];
-                matmul(
-                    (rows, attended, head_size),
-                    Matrix::rows(&weights, attended),
-                    values,
-                    out,
-                    width,
-                    1.0,
-                    false,
-                );
+                let out = (&mut out[start * width + column..], width);
+                let size = (rows, attended, head_size);
+                matmul(size, Matrix::rows(&weights, attended), values, out, Store::Scaled(1.0));
             }
         }
         Ok((CpuStorage::F32(out), q_layout.shape().clone()))

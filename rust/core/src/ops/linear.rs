@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::{Activation, Matrix, Rows, matmul};
+use super::{Activation, Matrix, Rows, Store, matmul};
 
 /// Columns of a panel. The product streams through one panel after the other, which for the few rows of a query is
 /// half as fast again as striding through the whole matrix, and for many rows costs nothing.
@@ -61,30 +61,23 @@ impl Linear {
                 x.width
             )
         }
-        // What is added before the activation is written first, and the product is accumulated over it.
-        let fuse_residual = self.activation == Activation::Identity;
+        // The product is accumulated over the bias.
         let mut out = match &self.bias {
             Some(bias) => bias.repeat(x.count),
             None => vec![0.0; x.count * n],
         };
-        let add_residual = |out: &mut [f32]| {
-            for (index, row) in out.chunks_exact_mut(n).enumerate() {
-                let residual = residual.iter().flat_map(|r| r.row(index));
-                row.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
-            }
-        };
-        if fuse_residual {
-            add_residual(&mut out);
-        }
         let a = Matrix::rows(x.data, x.stride);
         for (index, panel) in self.panels.chunks(PANEL * self.in_features).enumerate() {
             let columns = panel.len() / self.in_features;
             let size = (x.count, self.in_features, columns);
-            matmul(size, a, Matrix::rows(panel, columns), &mut out[index * PANEL..], n, 1.0, true);
+            let out = (&mut out[index * PANEL..], n);
+            matmul(size, a, Matrix::rows(panel, columns), out, Store::Added);
         }
         self.activation.apply(&mut out);
-        if !fuse_residual {
-            add_residual(&mut out);
+        if let Some(residual) = residual {
+            for (index, row) in out.chunks_exact_mut(n).enumerate() {
+                row.iter_mut().zip(residual.row(index)).for_each(|(y, r)| *y += r);
+            }
         }
         Ok((CpuStorage::F32(out), Shape::from((x.count, n))))
     }

@@ -24,17 +24,23 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `out[i, j] = scale * sum_l a[i, l] * b[l, j]`, added to what `out` holds if `accumulate`; `out` has rows of
-/// `n` elements, `out_stride` apart. One thread: callers work on many batches at once instead.
-#[allow(clippy::too_many_arguments)]
+/// What becomes of a product.
+#[derive(Clone, Copy)]
+pub(crate) enum Store {
+    /// It replaces what was there, times this.
+    Scaled(f32),
+    /// It is added to what was there.
+    Added,
+}
+
+/// `a [m, k]` times `b [k, n]` into `out`, whose rows of `n` elements stand `out_stride` apart. One thread: callers
+/// work on many batches at once instead.
 pub(crate) fn matmul(
     (m, k, n): (usize, usize, usize),
     a: Matrix,
     b: Matrix,
-    out: &mut [f32],
-    out_stride: usize,
-    scale: f32,
-    accumulate: bool,
+    (out, out_stride): (&mut [f32], usize),
+    store: Store,
 ) {
     assert!(
         a.holds(m, k) && b.holds(k, n) && out_stride >= n,
@@ -44,6 +50,10 @@ pub(crate) fn matmul(
         m * n == 0 || (m - 1) * out_stride + n <= out.len(),
         "a matrix product reaches beyond its result"
     );
+    let (scale, accumulate) = match store {
+        Store::Scaled(scale) => (scale, false),
+        Store::Added => (1.0, true),
+    };
     // SAFETY: the assertions above keep every element that gemm reads or writes inside the three slices, and `out`
     // is borrowed mutably, so it overlaps neither operand.
     unsafe {

@@ -18,7 +18,7 @@ pub use attention::attention;
 pub use embedding::Embedding;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
-pub(crate) use matmul::{Matrix, matmul};
+pub(crate) use matmul::{Matrix, Store, matmul};
 pub use rope::Rope;
 
 use candle_core::{CpuStorage, Layout};
