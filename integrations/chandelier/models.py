@@ -269,6 +269,8 @@ class ColBERT:
         prompt_name: str | None = ...,
         batch_tokens: int | None = ...,
         progress: bool = ...,
+        batch_size: int | None = ...,
+        show_progress_bar: bool | None = ...,
     ) -> FloatArray: ...
 
     @overload
@@ -281,6 +283,8 @@ class ColBERT:
         prompt_name: str | None = ...,
         batch_tokens: int | None = ...,
         progress: bool = ...,
+        batch_size: int | None = ...,
+        show_progress_bar: bool | None = ...,
     ) -> list[FloatArray]: ...
 
     def encode(
@@ -292,14 +296,29 @@ class ColBERT:
         prompt_name: str | None = None,
         batch_tokens: int | None = None,
         progress: bool = False,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,
     ) -> FloatArray | list[FloatArray]:
         """Encode with PyLate's spelling: a list of arrays, or one array for a single str.
+
+        Args:
+            sentences: The texts, or one text.
+            is_query: Whether they are queries.
+            prompt: As for `encode_queries`, and so are `prompt_name`, `batch_tokens` and `progress`.
+            prompt_name: The name of one of `prompts`.
+            batch_tokens: Tokens of a micro-batch.
+            progress: Show a bar.
+            batch_size: PyLate's; accepted and not needed, since batches are cut by tokens and change no row.
+            show_progress_bar: PyLate's word for `progress`.
 
         Examples:
             >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint")
             >>> model.encode("what is the capital of france?", is_query=True).shape
             (32, 32)
         """
+        if batch_size is not None:
+            _check_count("batch_size", batch_size)
+        progress = progress if show_progress_bar is None else show_progress_bar
         single = isinstance(sentences, str)
         texts = [sentences] if isinstance(sentences, str) else sentences
         vectors = self._encode(texts, "sentences", is_query, prompt, prompt_name, batch_tokens, progress)
@@ -429,8 +448,8 @@ def _reopen(path: str | os.PathLike[str], arguments: dict[str, Any]) -> ColBERT:
 def _rerank(model: ColBERT, query: str, documents: Iterable[str] | Matrices, k: int | None) -> list[Ranked]:
     if not isinstance(query, str):
         raise ArgumentError(f"query: got {type(query).__name__}, wanted a str", argument="query")
-    if k is not None and (isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k < 1 << 31):
-        raise ArgumentError(f"top_k: got {k!r}, wanted a whole number of at least 1, or None", argument="top_k")
+    if k is not None:
+        _check_count("top_k", k)
     texts: list[str] | None = None
     vectors: Matrices
     if isinstance(documents, MultiVectors):
@@ -453,3 +472,8 @@ def _rerank(model: ColBERT, query: str, documents: Iterable[str] | Matrices, k: 
         Ranked(index, score, None if texts is None else texts[index])
         for index, score in zip(indices.tolist(), scores.tolist(), strict=True)
     ]
+
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value < 1 << 31:
+        raise ArgumentError(f"{name}: got {value!r}, wanted a whole number of at least 1, or None", argument=name)

@@ -858,3 +858,23 @@ def test_a_model_survives_every_refusal(model: ColBERT) -> None:
     for wrong, _ in BAD_TEXTS:
         raised(lambda wrong=wrong: model.encode_documents(wrong))  # type: ignore[misc]
     assert model.encode_documents(DOCUMENTS) == before
+
+
+# --- PyLate's words -------------------------------------------------------------------------------------------------
+
+
+def test_encode_takes_pylates_options(capsys: pytest.CaptureFixture[str]) -> None:
+    model = ColBERT(CHECKPOINT)
+    rows = model.encode(["one, two", "three"], batch_size=1, is_query=False, show_progress_bar=True)
+    assert all(
+        np.array_equal(mine, theirs)
+        for mine, theirs in zip(rows, model.encode_documents(["one, two", "three"]), strict=True)
+    )
+    assert "encoding documents" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", NO_COUNT)
+def test_batch_size_is_a_count(value: Any) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        ColBERT(CHECKPOINT).encode(["one, two", "three"], batch_size=value)
+    assert caught.value.argument == "batch_size"
