@@ -1,6 +1,6 @@
 //! Encoding, tokenising and MaxSim, and candle-transformers' padded BERT beside them on the same ids.
 //!
-//! `cargo bench -p chandelier` uses the real MiniLM weights of `target/minilm` if they were built, and else the tiny
+//! `cargo bench -p chandelier` uses the real MiniLM weights of `target/goldens/r_minilm_real` if they were built, and else the tiny
 //! golden `a`; the name of every benchmark says which. Figures of two machines, or two days, do not compare.
 
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -33,7 +33,7 @@ const WORDS: [&str; 12] = [
 /// The name for the figures and the checkpoint's folder.
 fn model() -> (&'static str, PathBuf) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let real = root.join("target/minilm");
+    let real = root.join("target/goldens/r_minilm_real");
     if real.join("modules.json").exists() {
         return ("minilm", real);
     }

@@ -31,6 +31,7 @@ pub mod checkpoint;
 pub mod device;
 mod encoder;
 mod error;
+mod files;
 mod maxsim;
 mod mean;
 mod model;

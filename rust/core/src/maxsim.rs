@@ -74,7 +74,8 @@ pub fn top_k(
     let mut best = BinaryHeap::with_capacity(k.min(documents.len()) + 1);
     for (index, score) in scores(query, documents).enumerate() {
         ticker.remind(index)?;
-        // The heap's top is the worst of the best: the lowest score, and of equal ones the latest document.
+        // The heap's top is the worst of the best: the lowest score, and of equal ones the latest document. Adding
+        // 0 makes -0 equal to 0.
         best.push(Reverse((Ordered(score? + 0.0), Reverse(index))));
         if best.len() > k {
             best.pop();

@@ -20,13 +20,17 @@ pub fn mean_vectors(texts: MultiVectorsView) -> Result<Vec<f32>> {
     let dim = texts.dim();
     check("texts", texts.iter(), dim)?;
     let mut vectors = vec![0.0; texts.len() * dim];
+    let mut sums = vec![0.0; dim];
     for (vector, matrix) in vectors.chunks_exact_mut(dim).zip(texts.iter()) {
-        // The sum points where the mean does, and only the direction is kept.
+        // The sum points where the mean does, and only the direction is kept. float64 cannot overflow here.
+        sums.fill(0.0);
         for row in matrix.chunks_exact(dim) {
-            vector.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+            sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
         }
-        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
-        vector.iter_mut().for_each(|x| *x /= length);
+        let length = sums.iter().map(|x| x * x).sum::<f64>().sqrt();
+        if length > 0.0 {
+            vector.iter_mut().zip(&sums).for_each(|(x, sum)| *x = (sum / length) as f32);
+        }
     }
     Ok(vectors)
 }

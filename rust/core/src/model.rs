@@ -1,12 +1,14 @@
 //! [`ColBert`]: the pipeline wired together. Opened once, then `&self` everywhere.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::batch::{self, Batch};
 use crate::checkpoint::{self, Knobs, Provenance, Spec, TokenizerFiles};
 use crate::device::{Device, default_threads};
 use crate::encoder::{self, Encoder};
 use crate::error::{Error, Result};
+use crate::maxsim::top_k;
 use crate::multivectors::MultiVectors;
 use crate::project::{self, Projection};
 use crate::queue::{self, Observer};
@@ -27,6 +29,7 @@ pub struct ColBert {
     provenance: Vec<Provenance>,
     device: Device,
     threads: usize,
+    fingerprint: OnceLock<String>,
 }
 
 /// How a model is opened.
@@ -105,7 +108,16 @@ impl ColBert {
         });
         let (encoder, projection, provenance) = model?;
         let tokenizer = TextTokenizer::new(&spec, files?, encoder.positions(), encoder.vocabulary())?;
-        Ok(Self { spec, tokenizer, encoder, projection, provenance, device: Device::Cpu, threads })
+        Ok(Self {
+            spec,
+            tokenizer,
+            encoder,
+            projection,
+            provenance,
+            device: Device::Cpu,
+            threads,
+            fingerprint: OnceLock::new(),
+        })
     }
 
     /// What was read from the checkpoint, and where each setting came from.
@@ -139,21 +151,50 @@ impl ColBert {
     }
 
     /// What makes vectors comparable: the weights of backbone and projection, the normalisation and the prefixes,
-    /// hashed by BLAKE3. Files are read again for it.
+    /// hashed by BLAKE3. The files are read again when it is first asked for.
     ///
     /// # Errors
     /// [`Error::Model`] if a weights file is no longer the one that was opened.
     pub fn fingerprint(&self) -> Result<String> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known.clone());
+        }
+        // Stored indexes hang on every byte of this: a change means a new number in front.
         let mut hasher = blake3::Hasher::new();
-        let prefixes = (&self.spec.query_prefix.value, &self.spec.document_prefix.value);
-        hasher.update(format!("chandelier 1; {}; {prefixes:?}; l2", self.encoder.describe()).as_bytes());
+        let mut tell = |text: &str| {
+            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        };
+        tell("chandelier fingerprint 1, rows of length 1");
+        tell(&self.encoder.describe());
+        tell(&self.spec.query_prefix.value);
+        tell(&self.spec.document_prefix.value);
         for dense in &self.spec.dense {
-            hasher.update(format!("dense {:?} {}", dense.activation, dense.use_residual).as_bytes());
+            tell(&format!(
+                "dense activation={} use_residual={}",
+                dense.activation.name(),
+                dense.use_residual
+            ));
         }
         for source in &self.provenance {
             source.hash(&mut hasher)?;
         }
-        Ok(hasher.finalize().to_hex().to_string())
+        Ok(self.fingerprint.get_or_init(|| hasher.finalize().to_hex().to_string()).clone())
+    }
+
+    /// The documents in the order of their MaxSim with a query, best first, ties in input order: index and score of
+    /// the `k` best, or of all.
+    ///
+    /// # Errors
+    /// As [`Self::encode`]; [`Error::Shape`] if a skiplist leaves a document without a row.
+    pub fn rerank<T: AsRef<str> + Sync>(
+        &self,
+        query: &str,
+        documents: &[T],
+        k: Option<usize>,
+    ) -> Result<Vec<(usize, f32)>> {
+        let query = self.encode_queries(&[query])?;
+        let documents = self.encode_documents(documents)?;
+        top_k(query.get(0), documents.view(), k.unwrap_or(documents.len()), &mut |_| Ok(()))
     }
 
     /// One matrix a query, in input order.
@@ -242,14 +283,10 @@ impl ColBert {
         convert: impl Fn(&str) -> Result<U> + Sync,
         observer: Observer,
     ) -> Result<Vec<U>> {
-        // A chunk is large enough that the queue costs nothing and small enough to share and to interrupt.
-        const CHUNK: usize = 32;
         let mut results: Vec<Option<U>> = texts.iter().map(|_| None).collect();
-        let jobs = texts.chunks(CHUNK).zip(results.chunks_mut(CHUNK)).collect();
-        let work = |(texts, slots): (&[T], &mut [Option<U>])| {
-            for (text, slot) in texts.iter().zip(slots) {
-                *slot = Some(convert(text.as_ref())?);
-            }
+        let jobs = texts.iter().zip(&mut results).collect();
+        let work = |(text, result): (&T, &mut Option<U>)| {
+            *result = Some(convert(text.as_ref())?);
             Ok(0)
         };
         queue::run(jobs, self.threads, work, observer)?;

@@ -62,7 +62,9 @@ pub(crate) fn run<J: Send>(
             }
             Ok(())
         };
-        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(helper)).collect();
+        // Where no more threads can be had, those that could do the work.
+        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, helper).ok();
+        let helpers: Vec<_> = (1..threads).map_while(spawn).collect();
         let own = (|| {
             let mut ticker = Ticker::new(&mut *observer);
             while !stop.load(Ordering::Relaxed) {

@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use half::f16;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::multivectors::MultiVectorsView;
 
 /// Rows in the precision they are stored in.
@@ -59,14 +61,15 @@ pub fn save(path: &Path, rows: &Rows, offsets: &[usize], dim: usize) -> Result<(
 /// # Errors
 /// [`Error::Missing`], [`Error::Io`], and [`Error::Model`] for a file that holds something else.
 pub fn load(path: &Path) -> Result<Stored> {
-    let file = std::fs::read(path).map_err(|e| Error::reading(path, e, "multi-vectors are read from it"))?;
+    let file = files::read(path, "multi-vectors are read from it")?;
     let fault = |key: &str, problem: String| Error::model(path, key, problem);
     let tensors = SafeTensors::deserialize(&file)
         .map_err(|e| fault("", format!("not a whole safetensors file ({} bytes): {e}", file.len())))?;
     let tensor = |key: &str| {
-        let found = tensors.names();
+        let mut found = tensors.names();
+        found.truncate(5);
         let missing = |_| {
-            fault(key, format!("no such tensor, found {found:?}; wanted a file that MultiVectors.save wrote"))
+            fault(key, format!("no such tensor among {found:?}; wanted a file that MultiVectors.save wrote"))
         };
         tensors.tensor(key).map_err(missing)
     };
@@ -74,6 +77,9 @@ pub fn load(path: &Path) -> Result<Stored> {
     let &[_, dim] = data.shape() else {
         return Err(fault("data", format!("shape {:?}, wanted (rows, dim)", data.shape())));
     };
+    if u32::try_from(dim).is_err() {
+        return Err(fault("data", format!("rows of {dim}, wanted at most 4294967295")));
+    }
     let rows = match data.dtype() {
         Dtype::F32 => Rows::F32(values(data.data(), f32::from_le_bytes)),
         Dtype::F16 => Rows::F16(values(data.data(), f16::from_le_bytes)),
@@ -104,28 +110,26 @@ fn values<T: Clone, const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> T
     Cow::Owned(chunks.iter().map(|chunk| convert(*chunk)).collect())
 }
 
-/// A crash or a full disk leaves the old file as it was. What is no plain file (a pipe, `/dev/null`) is written to.
+/// A crash or a full disk leaves the old file as it was. A link stays, and what it names is written; what is no plain
+/// file (a pipe, `/dev/null`) is written to as it is.
 fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
-    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let failed = |e| Error::reading(path, e, "wanted a file in a folder that exists");
-    if target.metadata().is_ok_and(|m| !m.is_file()) {
+    let target = match path.canonicalize() {
+        Ok(target) => target,
+        Err(_) if !files::stands(path) => path.to_owned(),
+        Err(e) => return Err(Error::Io { path: path.to_owned(), source: e }),
+    };
+    let old = target.metadata().ok();
+    if old.as_ref().is_some_and(|old| !old.is_file()) {
         return std::fs::write(&target, content).map_err(failed);
     }
-    let temporary = temporary_name(&target);
-    let written = std::fs::File::create_new(&temporary)
-        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&temporary, &target));
-    written.map_err(|e| {
-        // What is left of the attempt helps nobody; that it cannot be removed is no second error.
-        std::fs::remove_file(&temporary).ok();
-        failed(e)
-    })
-}
-
-fn temporary_name(target: &Path) -> PathBuf {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    target.with_file_name(format!(".{name}.{}-{count}.tmp", std::process::id()))
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let permissions = old.map_or(std::fs::Permissions::from_mode(0o666), |old| old.permissions());
+    let written =
+        tempfile::Builder::new().permissions(permissions).tempfile_in(folder).and_then(|mut file| {
+            file.write_all(content)?;
+            file.as_file().sync_all()?;
+            file.persist(&target).map_err(|e| e.error)
+        });
+    written.map(drop).map_err(failed)
 }

@@ -141,7 +141,7 @@ impl TextTokenizer {
     pub fn tokenize(&self, text: &str, prompt: &str, role: Role) -> Result<Tokens> {
         let prompted = with_prompt(text, prompt);
         let prepared = self.prepare(&prompted);
-        let encoding = self.tokenizer.encode_fast(prepared.as_ref(), false).map_err(|e| tokenizing(&e))?;
+        let encoding = self.tokenizer.encode_fast(prepared.as_ref(), false).map_err(|e| self.failed(&e))?;
         self.tokens(&self.post_process(encoding, role)?, role)
     }
 
@@ -151,7 +151,7 @@ impl TextTokenizer {
         let prompted = with_prompt(text, prompt);
         let prepared = self.prepare(&prompted);
         let encoding =
-            self.tokenizer.encode_char_offsets(prepared.as_ref(), false).map_err(|e| tokenizing(&e))?;
+            self.tokenizer.encode_char_offsets(prepared.as_ref(), false).map_err(|e| self.failed(&e))?;
         let encoding = self.post_process(encoding, role)?;
         let tokens = self.tokens(&encoding, role)?;
 
@@ -180,6 +180,11 @@ impl TextTokenizer {
         Ok((tokens, offsets))
     }
 
+    /// Any text can be tokenised by a tokenizer that is whole.
+    fn failed(&self, error: &tokenizers::Error) -> Error {
+        Error::model(&self.path, "", format!("cannot tokenise a text: {error}"))
+    }
+
     fn role(&self, role: Role) -> &RoleSettings {
         match role {
             Role::Query => &self.query,
@@ -195,8 +200,10 @@ impl TextTokenizer {
     /// Truncates to the role's length and adds the special tokens, as the tokenizer would with a length set.
     fn post_process(&self, mut encoding: Encoding, role: Role) -> Result<Encoding> {
         encoding.truncate(self.role(role).room, 0, self.truncation);
+        // What was cut off is kept beside and would be processed as well, which for a long text takes seconds.
+        drop(encoding.take_overflowing());
         match self.tokenizer.get_post_processor() {
-            Some(processor) => processor.process(encoding, None, true).map_err(|e| tokenizing(&e)),
+            Some(processor) => processor.process(encoding, None, true).map_err(|e| self.failed(&e)),
             None => Ok(encoding),
         }
     }
@@ -211,13 +218,18 @@ impl TextTokenizer {
         if let Some(prefix) = settings.prefix {
             ids.insert(1.min(ids.len()), prefix);
         }
+        if ids.len() > settings.length {
+            let problem =
+                format!("its post-processor gives {} tokens, wanted at most {}", ids.len(), settings.length);
+            return Err(Error::model(&self.path, "post_processor", problem));
+        }
         let mut attended = ids.len();
         if role == Role::Document {
             let keep = ids.iter().map(|id| !self.skiplist.contains(id)).collect();
             return Ok(Tokens { ids, attended, keep });
         }
         if let Some(expansion) = &self.expansion {
-            ids.resize(settings.length.max(attended), expansion.id);
+            ids.resize(settings.length, expansion.id);
             if expansion.attend {
                 attended = ids.len();
             }
@@ -255,10 +267,6 @@ impl RoleSettings {
         }
         Ok(Self { prefix: prefix_id, length: length.value, room: length.value - taken })
     }
-}
-
-fn tokenizing(error: &tokenizers::Error) -> Error {
-    Error::argument("text", error, "a text that the model's tokenizer can take")
 }
 
 fn with_prompt<'a>(text: &'a str, prompt: &str) -> Cow<'a, str> {

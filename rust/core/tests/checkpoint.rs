@@ -338,7 +338,8 @@ fn a_file_that_changed_after_it_was_opened_has_no_fingerprint() {
         let model = ColBert::open(copy.path()).unwrap();
         let text = &texts(CASE, "documents")[0];
         let before = model.encode_documents(&[text]).unwrap();
-        model.fingerprint().unwrap();
+        let asked_in_time = ColBert::open(copy.path()).unwrap();
+        let known = asked_in_time.fingerprint().unwrap();
         let path = copy.path().join(file);
         let mut changed = std::fs::read(&path).unwrap();
         *changed.last_mut().unwrap() ^= 1;
@@ -353,5 +354,10 @@ fn a_file_that_changed_after_it_was_opened_has_no_fingerprint() {
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(model.fingerprint(), Err(Error::Missing { .. })));
         assert_eq!(model.encode_documents(&[text]).unwrap(), before, "an open model depends on its file");
+        assert_eq!(
+            asked_in_time.fingerprint().unwrap(),
+            known,
+            "the model that was opened is still that one"
+        );
     }
 }

@@ -23,7 +23,7 @@ fn wrong(value: &Bound<'_, PyAny>, name: &str, wanted: &str) -> PyErr {
 
 /// A whole number of at least 1 that fits in 31 bits; `bool` is none, numpy's integers are.
 pub(crate) fn size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
-    const WANTED: &str = "a whole number of at least 1";
+    const WANTED: &str = "a whole number from 1 to 2147483647";
     let refuse = || wrong(value, name, WANTED);
     if value.is_instance_of::<PyBool>() {
         return Err(refuse());

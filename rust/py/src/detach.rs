@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use chandelier::{Error, Result};
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
 use crate::errors;
@@ -30,11 +31,12 @@ pub(crate) fn detached_with_progress<T: Send>(
     let mut raised = None;
     let outcome = detached(py, || {
         let mut observer = |done: usize| {
-            let asked = Python::attach(|py| {
+            // No interpreter any more: the process is ending, and so does the work.
+            let asked = Python::try_attach(|py| {
                 py.check_signals()?;
                 on_progress.map_or(Ok(()), |callback| callback.call1(py, (done,)).map(drop))
             });
-            asked.map_err(|error| {
+            asked.unwrap_or_else(|| Err(PyKeyboardInterrupt::new_err(()))).map_err(|error| {
                 raised = Some(error);
                 Error::Interrupted
             })

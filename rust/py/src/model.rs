@@ -109,7 +109,7 @@ impl Model {
                     "in_features": layer.in_features,
                     "out_features": layer.out_features,
                     "bias": layer.bias,
-                    "activation": format!("{:?}", layer.activation),
+                    "activation": layer.activation.name(),
                     "use_residual": layer.use_residual,
                 })
             })

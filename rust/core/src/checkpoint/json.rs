@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// A JSON object read from a file. A key that is absent or `null` reads as `None`; a key of the wrong type is an
 /// error that names file, key, what came and what was wanted.
@@ -16,7 +17,7 @@ pub(crate) struct JsonFile {
 
 /// Reads any JSON document; `hint` says what the file is for, should it be missing.
 pub(crate) fn read_value(path: &Path, hint: &str) -> Result<Value> {
-    let bytes = std::fs::read(path).map_err(|e| Error::reading(path, e, hint))?;
+    let bytes = files::read(path, hint)?;
     serde_json::from_slice(&bytes).map_err(|e| Error::model(path, "", format!("not valid JSON: {e}")))
 }
 
@@ -30,10 +31,10 @@ impl JsonFile {
 
     /// An optional file: absent reads as an empty object.
     pub(crate) fn open_optional(path: &Path) -> Result<Self> {
-        match Self::open(path, "") {
-            Err(Error::Missing { .. }) => Ok(Self { path: path.to_owned(), object: Map::new() }),
-            other => other,
+        if files::stands(path) {
+            return Self::open(path, "a link that leads nowhere; fetch the checkpoint again");
         }
+        Ok(Self { path: path.to_owned(), object: Map::new() })
     }
 
     /// An object that stands inside `path`.

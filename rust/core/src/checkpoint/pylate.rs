@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::json::{self, JsonFile};
 use super::{DenseSpec, Knobs, Origin, Projection, Setting, Spec};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::ops::Activation;
 
 /// `string.punctuation`, PyLate's default skiplist.
@@ -27,8 +28,11 @@ const TRANSFORMER_CONFIGS: [&str; 7] = [
 
 pub(super) fn read(root: &Path, projection: Projection, knobs: &Knobs) -> Result<Spec> {
     if !root.is_dir() {
-        let problem = "no such folder; wanted the folder of a checkpoint (hub names are not resolved: download it first)";
-        return Err(Error::Missing { path: root.to_owned(), problem: problem.to_owned() });
+        let found = if root.exists() { "is a file" } else { "no such folder" };
+        let problem = format!(
+            "{found}; wanted the folder of a checkpoint (hub names are not resolved: download it first)"
+        );
+        return Err(Error::Missing { path: root.to_owned(), problem });
     }
     let modules = Modules::read(root, projection)?;
     let config = JsonFile::open_optional(&root.join("config_sentence_transformers.json"))?;
@@ -132,8 +136,8 @@ fn default_prompt_name(config: &JsonFile) -> Result<Option<String>> {
 fn transformer_config(folder: &Path) -> Result<JsonFile> {
     for name in TRANSFORMER_CONFIGS {
         let path = folder.join(name);
-        if path.exists() {
-            return JsonFile::open(&path, "");
+        if files::stands(&path) {
+            return JsonFile::open_optional(&path);
         }
     }
     JsonFile::open_optional(&folder.join(TRANSFORMER_CONFIGS[0]))
@@ -148,7 +152,7 @@ struct Modules {
 impl Modules {
     fn read(root: &Path, projection: Projection) -> Result<Self> {
         let path = root.join("modules.json");
-        if !path.exists() {
+        if !files::stands(&path) {
             return Self::without_list(root, &path, projection);
         }
         let Value::Array(entries) = json::read_value(&path, "")? else {
@@ -184,12 +188,11 @@ impl Modules {
         match projection {
             Projection::Required if dense.is_empty() => {
                 let problem = "no Dense module, so this is not a ColBERT checkpoint; if late interaction over the bare \
-                               hidden states is what you want, open it with from_bert";
+                               hidden states is what you want, open it with from_bert (--from-bert)";
                 Err(Error::model(&path, "type", problem))
             }
             Projection::Absent if !dense.is_empty() => {
-                let problem =
-                    "has a Dense module; from_bert is for models without one, open this one as ColBERT";
+                let problem = "has a Dense module; from_bert is for models without one, open this one as ColBERT (without --from-bert)";
                 Err(Error::model(&path, "type", problem))
             }
             _ => Ok(Self { transformer, dense }),

@@ -8,6 +8,7 @@ use tokenizers::{Tokenizer, TruncationDirection};
 
 use super::JsonFile;
 use crate::error::{Error, Result};
+use crate::files;
 
 /// What the tokenizer files say, truncation and padding excepted: those that a file carries are left-overs of
 /// the last call before it was saved.
@@ -26,8 +27,7 @@ const BERT_DEFAULTS: [(&str, &str); 2] = [("mask_token", "[MASK]"), ("pad_token"
 impl TokenizerFiles {
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
-        let bytes =
-            std::fs::read(&path).map_err(|e| Error::reading(&path, e, "the tokenizer is read from it"))?;
+        let bytes = files::read(&path, "the tokenizer is read from it")?;
         let invalid = |e: tokenizers::Error| Error::model(&path, "", format!("not a tokenizer: {e}"));
         let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(invalid)?;
         tokenizer.with_truncation(None).map_err(invalid)?;

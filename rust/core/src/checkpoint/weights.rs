@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -12,6 +11,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// An open weights file. Names are canonical: the backbone's own prefix (`bert.`) is gone and
 /// `LayerNorm.gamma/beta`, which transformers 5.3 still writes, read as `weight/bias`.
@@ -53,12 +53,9 @@ impl Weights {
     /// Opens `path`, whose tensor names may all carry `prefix`.
     pub(crate) fn open(path: &Path, prefix: &str, hint: &str) -> Result<Self> {
         let reading = |e| Error::reading(path, e, hint);
-        let file = File::open(path).map_err(reading)?;
+        let file = files::open(path, hint)?;
         let metadata = file.metadata().map_err(reading)?;
         let stamp = Stamp { length: metadata.len(), modified: metadata.modified().ok() };
-        if metadata.is_dir() {
-            return Err(Error::model(path, "", "is a folder, wanted a safetensors file"));
-        }
         // SAFETY: the map is read-only and lives only while the checkpoint is opened; that nobody truncates the
         // file in that moment is the one assumption that every memory-mapped reader makes.
         let map = unsafe { Mmap::map(&file) }.map_err(reading)?;

@@ -76,9 +76,10 @@ impl Encoder for Bert {
     }
 
     fn describe(&self) -> String {
-        let Config { layers, heads, activation, layer_norm_eps, .. } = &self.config;
+        let Config { layers, heads, layer_norm_eps, .. } = &self.config;
+        let activation = self.config.activation.name();
         format!(
-            "bert layers={layers} heads={heads} activation={activation:?} layer_norm_eps={layer_norm_eps:e}"
+            "bert layers={layers} heads={heads} activation={activation} layer_norm_eps={layer_norm_eps:e}"
         )
     }
 }

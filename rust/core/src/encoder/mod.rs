@@ -19,7 +19,8 @@ pub(crate) trait Encoder: Send + Sync {
     fn positions(&self) -> usize;
     /// How many token ids there are rows for.
     fn vocabulary(&self) -> usize;
-    /// Everything besides the weights that the hidden states depend on, as `name key=value ...`.
+    /// Everything besides the weights that the hidden states depend on, as `name key=value ...`. Fingerprints hang on
+    /// this text.
     fn describe(&self) -> String;
 }
 

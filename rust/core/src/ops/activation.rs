@@ -22,6 +22,19 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// A name that does not change: fingerprints hang on it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Gelu => "gelu",
+            Self::GeluTanh => "gelu_tanh",
+            Self::Relu => "relu",
+            Self::Silu => "silu",
+            Self::Tanh => "tanh",
+            Self::Sigmoid => "sigmoid",
+        }
+    }
+
     /// By the `hidden_act` of a transformers configuration.
     pub(crate) fn from_hidden_act(name: &str) -> Option<Self> {
         Some(match name {
