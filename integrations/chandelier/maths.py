@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chandelier import _core
-from chandelier.exceptions import ArgumentError
-from chandelier.multivectors import Float32Array, Matrices, as_matrix, as_multivectors
+from chandelier.multivectors import Float32Array, Matrices, as_matrix, as_multivectors, checked_count
 
 __all__ = ["MeanVector", "maxsim", "maxsim_matrix", "top_k"]
 
@@ -89,9 +88,7 @@ class MeanVector:
     """
 
     def __init__(self, dim: int) -> None:
-        if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)) or not 1 <= dim < 1 << 31:
-            raise ArgumentError(f"dim: got {dim!r}, wanted a whole number of at least 1", argument="dim")
-        self.size = int(dim)
+        self.size = checked_count("dim", dim)
 
     @property
     def fingerprint(self) -> str:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from chandelier import _core
 from chandelier.exceptions import ArgumentError
 from chandelier.maths import maxsim_matrix, top_k
-from chandelier.multivectors import Float32Array, FloatArray, Matrices, MultiVectors, checked_path
+from chandelier.multivectors import Float32Array, FloatArray, Matrices, MultiVectors, checked_count, checked_path
 
 __all__ = ["ColBERT", "Ranked", "Tokens", "from_bert"]
 
@@ -35,7 +35,7 @@ class Ranked:
     text: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
     """The tokens of one text, as the model sees them.
 
@@ -44,8 +44,8 @@ class Tokens:
         attention_mask: `(n,)` bool; False for the expansion tokens of a query that nobody attends to.
         keep: `(n,)` bool; row `i` of the encoded matrix belongs to the `i`-th token that is kept.
         tokens: The `n` tokens as the vocabulary spells them.
-        offsets: `(n, 2)` int64: first and last-but-one character of the text given; `(0, 0)` for tokens that
-            stand for no part of it.
+        offsets: `(n, 2)` int64: the first character of the text given, and the one behind the last; `(0, 0)` for
+            tokens that stand for no part of it.
     """
 
     ids: npt.NDArray[np.int64]
@@ -193,10 +193,11 @@ class ColBERT:
         """What makes vectors comparable: weights, Dense chain, normalisation and prefixes.
 
         Device, dtype and lengths do not count. 64 hexadecimal digits (BLAKE3), computed from the checkpoint's files
-        each time.
+        when first asked for.
 
         Raises:
             ModelError: If a weights file changed since the model was opened.
+            FileNotFoundError: If it is gone.
         """
         return self._model.fingerprint()
 
@@ -317,7 +318,7 @@ class ColBERT:
             (32, 32)
         """
         if batch_size is not None:
-            _check_count("batch_size", batch_size)
+            checked_count("batch_size", batch_size)
         progress = progress if show_progress_bar is None else show_progress_bar
         single = isinstance(sentences, str)
         texts = [sentences] if isinstance(sentences, str) else sentences
@@ -328,13 +329,21 @@ class ColBERT:
         """Score matrices that are already encoded: MaxSim, `(queries, documents)` float32; see `maxsim_matrix`."""
         return maxsim_matrix(queries, documents)
 
-    def rerank(self, query: str, documents: Sequence[str] | Matrices, *, top_k: int | None = None) -> list[Ranked]:
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str] | Matrices,
+        *,
+        top_k: int | None = None,
+        progress: bool = False,
+    ) -> list[Ranked]:
         """Order documents by their MaxSim with a query, best first, ties in input order.
 
         Args:
             query: The query.
             documents: Texts, or matrices that are already encoded.
             top_k: How many to return; None for all.
+            progress: Show a bar while the documents are encoded.
 
         Raises:
             ArgumentError: If an argument is not of its kind; it names the argument.
@@ -345,7 +354,7 @@ class ColBERT:
             >>> [ranked.index for ranked in model.rerank("what is the capital of france?", texts, top_k=1)]
             [1]
         """
-        return _rerank(self, query, documents, top_k)
+        return _rerank(self, query, documents, top_k, progress)
 
     def tokenize_queries(self, texts: Iterable[str]) -> list[Tokens]:
         """The tokens of queries, as `encode_queries` sees them.
@@ -384,7 +393,7 @@ class ColBERT:
                 batch_tokens=batch_tokens,
                 on_progress=on_progress,
             )
-            return MultiVectors(*parts)
+            return MultiVectors.own(*parts)
 
         if not progress or isinstance(texts, str):
             return encode(texts)
@@ -445,11 +454,14 @@ def _reopen(path: str | os.PathLike[str], arguments: dict[str, Any]) -> ColBERT:
     return model
 
 
-def _rerank(model: ColBERT, query: str, documents: Iterable[str] | Matrices, k: int | None) -> list[Ranked]:
+def _rerank(
+    model: ColBERT, query: str, documents: Iterable[str] | Matrices, k: int | None, progress: bool
+) -> list[Ranked]:
     if not isinstance(query, str):
-        raise ArgumentError(f"query: got {type(query).__name__}, wanted a str", argument="query")
+        raise ArgumentError(f"query: got {type(query).__name__}, wanted a str, one query a call", argument="query")
     if k is not None:
-        _check_count("top_k", k)
+        checked_count("top_k", k)
+    rows = model._encode([query], "query", True, None, None, None, False)[0]
     texts: list[str] | None = None
     vectors: Matrices
     if isinstance(documents, MultiVectors):
@@ -463,8 +475,7 @@ def _rerank(model: ColBERT, query: str, documents: Iterable[str] | Matrices, k: 
             vectors = MultiVectors.from_arrays(items)
         else:
             texts = items
-            vectors = model._encode(texts, "documents", False, None, None, None, False)
-    rows = model._encode([query], "query", True, None, None, None, False)[0]
+            vectors = model._encode(texts, "documents", False, None, None, None, progress)
     if not len(vectors):
         return []
     indices, scores = top_k(rows, vectors, len(vectors) if k is None else int(k))
@@ -472,8 +483,3 @@ def _rerank(model: ColBERT, query: str, documents: Iterable[str] | Matrices, k: 
         Ranked(index, score, None if texts is None else texts[index])
         for index, score in zip(indices.tolist(), scores.tolist(), strict=True)
     ]
-
-
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value < 1 << 31:
-        raise ArgumentError(f"{name}: got {value!r}, wanted a whole number of at least 1, or None", argument=name)

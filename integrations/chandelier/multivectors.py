@@ -45,7 +45,8 @@ class MultiVectors(Sequence[FloatArray]):
 
     def __init__(self, data: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
         rows = _matrix("data", data, "data")
-        self._data = _frozen(_require(rows, np.float16 if rows.dtype == np.float16 else np.float32))
+        dtype = np.float16 if rows.dtype == np.float16 else np.float32
+        self._data = _frozen(_require(rows, dtype, "data", "data"))
         self._offsets = _frozen(_checked_offsets(offsets, len(self._data)))
 
     @property
@@ -80,7 +81,10 @@ class MultiVectors(Sequence[FloatArray]):
             stop = max(start, stop)
             begin, end = self._offsets[start], self._offsets[stop]
             return MultiVectors(self._data[begin:end], self._offsets[start : stop + 1] - begin)
-        place = range(len(self))[index]
+        try:
+            place = range(len(self))[index]
+        except IndexError:
+            raise IndexError(f"index {index} is out of range for MultiVectors of {len(self)} texts") from None
         return self._data[self._offsets[place] : self._offsets[place + 1]]
 
     def __iter__(self) -> Iterator[FloatArray]:
@@ -104,6 +108,12 @@ class MultiVectors(Sequence[FloatArray]):
         return MultiVectors, (self._data, self._offsets)
 
     @classmethod
+    def own(cls, data: FloatArray, offsets: npt.NDArray[np.int64]) -> MultiVectors:
+        """The same as the constructor, for arrays that nobody else holds: they are locked for good."""
+        data.flags.writeable = offsets.flags.writeable = False
+        return cls(data, offsets)
+
+    @classmethod
     def from_arrays(cls, arrays: Iterable[npt.ArrayLike], *, dim: int | None = None) -> MultiVectors:
         """Join `(tokens, dim)` matrices.
 
@@ -119,7 +129,7 @@ class MultiVectors(Sequence[FloatArray]):
             >>> MultiVectors.from_arrays([], dim=128)
             MultiVectors(texts=0, rows=0, dim=128, dtype=float32)
         """
-        vectors = _join("arrays", arrays, empty_dim=dim)
+        vectors = _join("arrays", arrays, empty_dim=None if dim is None else checked_count("dim", dim))
         if dim is not None and vectors.dim != dim:
             raise ShapeError(f"arrays[0]: got rows of {vectors.dim}, wanted dim {dim}")
         return vectors
@@ -158,7 +168,9 @@ class MultiVectors(Sequence[FloatArray]):
         if wanted not in (np.float32, np.float16):
             message = f"dtype: got {dtype!r}, wanted 'float32' or 'float16'"
             raise ArgumentError(message, argument="dtype")
-        return MultiVectors(self._data.astype(wanted), self._offsets)
+        return MultiVectors(
+            _require(self._data, np.float16 if wanted == np.float16 else np.float32, "data", "dtype"), self._offsets
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file with `data` and `offsets`, whole or not at all.
@@ -176,7 +188,7 @@ class MultiVectors(Sequence[FloatArray]):
             FileNotFoundError: If there is no such file.
             ModelError: If the file holds something else; it names file and key.
         """
-        return cls(*_core.load_multivectors(checked_path("path", path)))
+        return cls.own(*_core.load_multivectors(checked_path("path", path)))
 
 
 Matrices: TypeAlias = MultiVectors | Iterable[npt.ArrayLike]
@@ -197,7 +209,7 @@ def as_multivectors(name: str, matrices: Matrices, dim: int | None = None, other
 
 def as_matrix(name: str, matrix: npt.ArrayLike) -> Float32Array:
     """A `(tokens, dim)` matrix in float32, C-contiguous and aligned."""
-    return _require(_matrix(name, matrix, name), np.float32)
+    return _require(_matrix(name, matrix, name), np.float32, name, name)
 
 
 def checked_path(name: str, path: str | os.PathLike[str]) -> str:
@@ -234,11 +246,14 @@ def _join(
     if dtype is None:
         dtype = np.float16 if matrices and all(m.dtype == np.float16 for m in matrices) else np.float32
     offsets = np.cumsum([0, *map(len, matrices)], dtype=np.int64)
-    rows = [np.empty((0, cast(int, dim)), dtype), *(_require(matrix, dtype) for matrix in matrices)]
-    return MultiVectors(np.concatenate(rows), offsets)
+    matrices = [_require(matrix, dtype, f"{name}[{index}]", name) for index, matrix in enumerate(matrices)]
+    rows = [np.empty((0, cast(int, dim)), dtype), *matrices]
+    return MultiVectors.own(np.concatenate(rows), offsets)
 
 
 def _matrix(place: str, value: npt.ArrayLike, argument: str) -> FloatArray:
+    if isinstance(value, np.ma.MaskedArray):
+        raise ArgumentError(f"{place}: got a masked array, wanted one whose rows all count", argument=argument)
     try:
         array = np.asarray(value)
     except ValueError:  # nested lists of different lengths
@@ -252,9 +267,21 @@ def _matrix(place: str, value: npt.ArrayLike, argument: str) -> FloatArray:
     return array
 
 
-def _require(array: FloatArray, dtype: type[np.floating[Any]]) -> npt.NDArray[Any]:
-    with np.errstate(over="ignore"):  # the core refuses an infinity, with its place
-        return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+def _require(array: FloatArray, dtype: type[np.floating[Any]], place: str, argument: str) -> npt.NDArray[Any]:
+    with np.errstate(over="ignore"):
+        result: npt.NDArray[Any] = np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+    if result.itemsize < array.itemsize and np.isinf(result).any() and not np.isinf(array).any():
+        message = f"{place}: got values that {np.dtype(dtype)} cannot hold, wanted smaller ones"
+        raise ArgumentError(message, argument=argument)
+    return result
+
+
+def checked_count(name: str, value: int) -> int:
+    """A whole number of at least 1; `bool` is none, numpy's integers are."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value < 1 << 31:
+        got = value if isinstance(value, (int, float, str)) else type(value).__name__
+        raise ArgumentError(f"{name}: got {got!r}, wanted a whole number from 1 to 2147483647", argument=name)
+    return int(value)
 
 
 def _checked_offsets(value: npt.ArrayLike, rows: int) -> npt.NDArray[np.int64]:

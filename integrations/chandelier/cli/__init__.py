@@ -22,8 +22,9 @@ __all__ = ["main"]
 
 INPUT_HELP = """
 Input is UTF-8: one text a line, or JSONL (one object a line with the text in a field). A FILE named *.jsonl or *.ndjson
-is JSONL and everything else is text, unless --format says otherwise. An empty line of a text file is an empty text; a
-blank line of JSONL is skipped. Without FILE, or for the FILE "-", standard input is read.
+is JSONL and everything else is text, unless --format says otherwise. An empty line of a text file is an empty text for
+encode and is passed over by rerank; a blank line of JSONL is skipped. Without FILE, or for the FILE "-", standard input
+is read.
 """
 
 
@@ -119,7 +120,7 @@ def _encode_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser = _command_parser(subparsers, "encode", commands.encode, about, epilog=INPUT_HELP)
     _add_input(parser)
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the safetensors file to write")
-    parser.add_argument("--query", action="store_true", help="encode as queries instead of documents")
+    parser.add_argument("--queries", action="store_true", help="encode as queries instead of documents")
     parser.add_argument("--prompt-name", type=_utf8, metavar="NAME", help="prepend this prompt of the checkpoint")
     parser.add_argument("--batch-tokens", type=_positive, metavar="N", help="tokens in one batch")
     parser.add_argument("--threads", type=_positive, metavar="N", help="threads to compute with")

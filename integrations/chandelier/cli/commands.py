@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chandelier.cli.texts import CommandError, read_items
+from chandelier.cli.texts import STDIN, CommandError, read_items
 
 if TYPE_CHECKING:
     from chandelier import ColBERT
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 def encode(arguments: argparse.Namespace) -> None:
     """Encodes texts into one safetensors file."""
     output = _writable(arguments.output)
+    _spare_inputs(arguments, output)
     model = _open_model(arguments)
     texts = [item.text for item in read_items(arguments)]
-    encode_texts = model.encode_queries if arguments.query else model.encode_documents
+    encode_texts = model.encode_queries if arguments.queries else model.encode_documents
     started = time.perf_counter()
     vectors = encode_texts(
         texts,
@@ -47,19 +48,25 @@ def encode(arguments: argparse.Namespace) -> None:
 def rerank(arguments: argparse.Namespace) -> None:
     """Prints the documents, best first."""
     model = _open_model(arguments)
-    items = read_items(arguments)
-    ranking = model.rerank(arguments.query, [item.text for item in items], top_k=arguments.top_k)
+    # An empty text has vectors too, those of its special tokens, but nobody wants to see it ranked.
+    numbered = [(index, item) for index, item in enumerate(read_items(arguments)) if item.text.strip()]
+    ranking = model.rerank(
+        arguments.query,
+        [item.text for _, item in numbered],
+        top_k=arguments.top_k,
+        progress=_is_terminal(sys.stderr),
+    )
     if arguments.json:
         for rank, hit in enumerate(ranking, 1):
-            item = items[hit.index]
-            _print_json({"rank": rank, "index": hit.index, "score": hit.score, **item.identity, "text": item.text})
+            index, item = numbered[hit.index]
+            _print_json({"rank": rank, "index": index, "score": hit.score, **item.identity, "text": item.text})
         return
     ranks = _aligned([str(rank) for rank in range(1, len(ranking) + 1)])
     scores = _aligned([f"{hit.score:.4f}" for hit in ranking])
     width = shutil.get_terminal_size().columns if _is_terminal(sys.stdout) else None
     for rank_cell, score_cell, hit in zip(ranks, scores, ranking, strict=True):
         start = f"{rank_cell}  {score_cell}  "
-        text = _one_line(items[hit.index].text)
+        text = _one_line(numbered[hit.index][1].text)
         line = start + (text if width is None else _shorten(text, width - len(start)))
         print(line.rstrip())
 
@@ -96,6 +103,14 @@ def _writable(output: str) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise CommandError(f"{output}: the folder {path.parent} cannot be written to")
     return path
+
+
+def _spare_inputs(arguments: argparse.Namespace, output: Path) -> None:
+    """Refuses to write over a text file that is read, or into the folder of the model."""
+    for name in [arguments.model, *(name for name in arguments.files if name != STDIN)]:
+        source = Path(os.path.realpath(name))
+        if source == output or source in output.parents:
+            raise CommandError(f"{arguments.output}: would write over {name}; name another file with -o")
 
 
 def _print_json(value: object) -> None:
