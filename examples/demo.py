@@ -41,12 +41,15 @@ QUESTIONS = {
     "how can I run some code when an object is destroyed?": "customization",
     "why is a default argument shared between calls?": "calls",
     "how do I catch several exceptions at once?": "try",
-    "how do I remove spaces from both ends of a string?": "string-methods",
+    "how do I remove spaces from the end of a string?": "string-methods",
 }
 QUICK_TOPICS = ("calls", "customization", "function", "try")
 PASSAGE_SIZE = 190  # words and punctuation marks; MiniLM reads 256 tokens
 HEADING_MARKS = "*=-~^"  # the underlines of the reference, outermost first
 LINE_WIDTH = 70  # the width its paragraphs are wrapped to
+FUNCTION_WORDS = re.compile(
+    "(a|an|and|are|at|be|both|by|can|do|does|for|from|has|how|i|in|is|it|of|on|or|the|to|what|when|why|with)"
+)
 STRONGEST = 6  # how many words of a passage are lit up
 BRIGHT, LIT, DIM, BOLD, RESET = "\033[1;93m", "\033[33m", "\033[2m", "\033[1m", "\033[0m"
 
@@ -195,7 +198,7 @@ def find_matches(model: chandelier.ColBERT, query: str, text: str, vectors: chan
     found: dict[tuple[int, int], Match] = {}
     for (start, end), row, norm in zip(asked.offsets[asked.keep].tolist(), similarities, usual, strict=True):
         query_span, span = whole_word(query, start, end), whole_word(text, *spans[int(row.argmax())])
-        if query_span and span:
+        if query_span and span and not FUNCTION_WORDS.fullmatch(query[slice(*query_span)].lower()):
             match = Match(query[slice(*query_span)], *span, float(row.max()), float(row.max() - norm))
             found[query_span] = max(match, found.get(query_span, match), key=lambda each: each.gain)
     weakest = sorted((match.gain for match in found.values()), reverse=True)[:STRONGEST][-1:]
@@ -257,7 +260,7 @@ def answer(
         if rank == 1:
             print()
             for match in matches:
-                bar = paint("━" * round(20 * max(0.0, match.similarity)), LIT, color)
+                bar = paint("━" * round(min(20, width - 40) * max(0.0, match.similarity)), LIT, color)
                 found = hit.text[match.start : match.end]
                 print(f"     {match.query_word:>14} → {found:<16} {match.similarity:.2f} {bar}")
     return hits, seconds
@@ -291,13 +294,13 @@ def main() -> None:
     topics = {name: reference[name] for name in QUICK_TOPICS} if options.quick else reference
     passages = split_reference(topics)
     clock.append(time.perf_counter())
-    vectors = model.encode_documents([passage.text for passage in passages], progress=True)
+    vectors = model.encode_documents([passage.text for passage in passages], progress=sys.stderr.isatty())
     clock.append(time.perf_counter())
     opening, splitting, encoding = (after - before for before, after in pairwise(clock))
 
     questions = [question for question, topic in QUESTIONS.items() if topic in topics]
     times = []
-    for question in [*questions, options.query] if options.query.strip() else questions:
+    for question in [options.query, *questions] if options.query.strip() else questions:
         hits, seconds = answer(model, question, passages, vectors, color)
         times.append(seconds)
         expected = QUESTIONS.get(question)
