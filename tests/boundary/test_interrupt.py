@@ -17,7 +17,7 @@ from chandelier import ColBERT
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
-PROMPTLY = 2.0  # seconds; a busy machine included
+PROMPTLY = 15.0  # seconds: far below what each call would take, far above what a busy machine adds
 
 # Prints "ready", begins, and after the interrupt proves that the process and the handle still work.
 SCRIPT = """
@@ -112,7 +112,7 @@ begun = time.perf_counter()
 try:
     model.encode_documents(texts)
 except Enough:
-    assert time.perf_counter() - begun < 2.5
+    assert time.perf_counter() - begun < 15
     print("enough", len(model.encode_documents(texts[:3])))
 """
 
@@ -128,9 +128,9 @@ BAR = """
 import sys
 from chandelier import ColBERT
 model = ColBERT(sys.argv[1])
-texts = ["ships and rocks, fog and lamps " * 20] * 1200
+texts = ["ships and rocks, fog and lamps " * 20] * 6000
 with_bar = model.ENCODE(texts, progress=True)
-assert len(with_bar) == 1200
+assert len(with_bar) == 6000
 assert with_bar == model.ENCODE(texts)
 """
 
@@ -141,10 +141,10 @@ def test_progress_draws_a_bar_on_stderr(goldens: Path, encode: str, kind: str) -
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "", "stdout belongs to the caller"
-    counts = [int(count) for count in re.findall(r"(\d+)/1200", done.stderr)]
+    counts = [int(count) for count in re.findall(r"(\d+)/6000", done.stderr)]
     assert kind in done.stderr
     assert counts[0] == 0
-    assert counts[-1] == 1200
+    assert counts[-1] == 6000
     assert counts == sorted(counts)
     assert len(set(counts)) > 2, f"the bar moved while the core worked: {counts}"
 

@@ -752,7 +752,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=tmp_path.name):
+    with pytest.raises(ModelError, match=tmp_path.name):
         MultiVectors.load(tmp_path)
     with pytest.raises(OSError, match=tmp_path.name):
         MultiVectors(DATA, offsets(0, 5)).save(tmp_path)

@@ -153,7 +153,7 @@ def test_usage_errors(run: Run, arguments: list[str], parts: list[str]) -> None:
 def test_encode_agrees_with_the_goldens(run: Run, tmp_path: Path) -> None:
     inputs = json.loads((CASE / "inputs.json").read_bytes())
     expected = np.load(CASE / "expected.npz")
-    for kind, key, options in (("documents", "d", []), ("queries", "q", ["--query"])):
+    for kind, key, options in (("documents", "d", []), ("queries", "q", ["--queries"])):
         source = tmp_path / f"{kind}.jsonl"
         source.write_bytes(jsonl({"text": text} for text in inputs[kind]))
         result = run("encode", CHECKPOINT, source, "-o", f"{kind}.safetensors", *options)
@@ -188,7 +188,7 @@ def test_encode_json_summary(run: Run, tmp_path: Path, model: ColBERT) -> None:
 
 def test_encode_queries_with_prompt_and_limits(run: Run, tmp_path: Path) -> None:
     checkpoint = GOLDENS / "v_prompts" / "checkpoint"
-    options = ["--query", "--prompt-name", "query", "--batch-tokens", "64", "--threads", "1"]
+    options = ["--queries", "--prompt-name", "query", "--batch-tokens", "64", "--threads", "1"]
     result = run("encode", checkpoint, "-o", "out.safetensors", *options, stdin=lines(TEXTS))
     assert result.code == 0, result.err
     check_same(tmp_path / "out.safetensors", ColBERT(checkpoint).encode_queries(TEXTS, prompt_name="query"))
@@ -479,6 +479,7 @@ def test_interrupt_is_quiet(tmp_path: Path) -> None:
         signal.signal(signal.SIGINT, handler)
     writer = _open_when_read(fifo, process)
     try:
+        time.sleep(0.5)  # a signal between the open and the read would be noticed after the read only
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     finally:

@@ -243,7 +243,7 @@ def test_the_settings_are_the_references(case: Case, model: ColBERT) -> None:
     assert info["document_prefix_id"] == knobs["document_prefix_id"]
     assert (model.dim, model.query_length) == (case.meta["counts"]["dim"], knobs["query_length"])
     assert [(d["in_features"], d["out_features"], d["bias"], d["activation"]) for d in info["dense"]] == [
-        (d["in_features"], d["out_features"], d["bias"], d["activation"]) for d in knobs["dense"]
+        (d["in_features"], d["out_features"], d["bias"], d["activation"].lower()) for d in knobs["dense"]
     ]
 
 

@@ -180,3 +180,46 @@ def test_half_precision_files_are_computed_in_float32(folder: Path, dtype: str) 
     rows = ColBERT(folder).encode_documents(TEXTS).data
     save_file(rounded, weights)
     np.testing.assert_array_equal(rows, ColBERT(folder).encode_documents(TEXTS).data)
+
+
+def test_dense_layers_follow_modules_json_and_have_a_bias_unless_told(folder: Path) -> None:
+    """The folders are named against the order, and one configuration says nothing of the bias."""
+    random = np.random.default_rng(7)
+    hidden = hidden_states(folder)
+    first = {"linear.weight": random.normal(size=(20, HIDDEN)), "linear.bias": random.normal(size=20)}
+    second = {"linear.weight": random.normal(size=(20, 20)), "linear.bias": random.normal(size=20)}
+    put_dense(folder, "3_Dense", "activation.Tanh", first)
+    put_dense(folder, "1_Dense", "activation.GELU", second)
+    config = json.loads((folder / "3_Dense" / "config.json").read_text(encoding="utf-8"))
+    del config["bias"]
+    (folder / "3_Dense" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    put_modules(folder, "3_Dense", "1_Dense")
+    for x, rows in zip(hidden, ColBERT(folder).encode_documents(TEXTS), strict=True):
+        y = np.tanh(x @ first["linear.weight"].T + first["linear.bias"])
+        z = gelu(y @ second["linear.weight"].T + second["linear.bias"])
+        np.testing.assert_allclose(rows, z / np.linalg.norm(z, axis=1, keepdims=True), atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["sentence_bert_config.json", "sentence_roberta_config.json"])
+def test_the_transformer_config_under_its_old_names(folder: Path, name: str) -> None:
+    (folder / "sentence_bert_config.json").unlink()
+    put(folder / name, max_seq_length=31, do_lower_case=True)
+    assert ColBERT(folder).info()["do_lower_case"] == {"value": True, "origin": f"{name}: do_lower_case"}
+
+
+@pytest.mark.parametrize(("split", "tokens"), [(True, 2), (False, 1)])
+def test_chinese_characters(folder: Path, split: bool, tokens: int) -> None:
+    put(folder / "tokenizer_config.json", tokenize_chinese_chars=split)
+    (found,) = ColBERT(folder).tokenize_documents(["東京"])
+    assert len(found.ids) == 3 + tokens
+
+
+def test_the_mask_token_of_bert_needs_no_file(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}', encoding="utf-8")
+    (tokens,) = ColBERT(folder).tokenize_queries(["bread"])
+    assert tokens.tokens[-1] == "[MASK]"
+
+
+def test_the_fingerprint_of_a_checkpoint_stays_what_it_was() -> None:
+    """Stored indexes hang on it: whoever changes this number makes every one of them refuse to open."""
+    assert ColBERT(GOLDEN).fingerprint == "218b25e6249492267299f3d69bb7a8578717ccf1dacd2eee4fa83f4d45880a00"
