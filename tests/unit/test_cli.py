@@ -538,3 +538,17 @@ def _read_terminal(terminal: int) -> bytes:
             os.close(terminal)
             return output
         output += chunk
+
+
+def test_rerank_passes_over_empty_lines(run: Run) -> None:
+    hits = run("rerank", CHECKPOINT, "--query", QUERY, "--json", stdin=b"\nParis is in France.\n   \nBread.\n").rows()
+    assert sorted((hit["index"], hit["text"]) for hit in hits) == [(1, "Paris is in France."), (3, "Bread.")]
+
+
+def test_encode_spares_what_it_reads(run: Run, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_bytes(b"bread\n")
+    run("encode", CHECKPOINT, texts, "-o", texts).check_error("would write over")
+    run("encode", CHECKPOINT, texts, "-o", CHECKPOINT / "new.safetensors").check_error("would write over")
+    assert texts.read_bytes() == b"bread\n"
+    assert not (CHECKPOINT / "new.safetensors").exists()

@@ -1,7 +1,8 @@
 //! numpy <-> core.
 
 use chandelier::{Error, Result};
-use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::ndarray::Array2;
+use numpy::{Element, IntoPyArray, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::errors;
@@ -41,4 +42,14 @@ pub(crate) fn offsets_from_numpy(offsets: &PyReadonlyArray1<'_, i64>) -> PyResul
 pub(crate) fn offsets_to_numpy(offsets: Vec<usize>) -> Result<Vec<i64>> {
     let too_large = |got| Error::Shape { what: "offsets".into(), got, wanted: "at most 2^63 - 1".into() };
     offsets.into_iter().map(|o| i64::try_from(o).map_err(|_| too_large(o.to_string()))).collect()
+}
+
+/// Values as a numpy matrix that owns them, so that Python can lock it for good.
+pub(crate) fn matrix<T: Element>(
+    py: Python<'_>,
+    (rows, dim): (usize, usize),
+    values: Vec<T>,
+) -> PyResult<Bound<'_, PyArray2<T>>> {
+    let array = Array2::from_shape_vec((rows, dim), values);
+    Ok(array.map_err(|e| errors::internal(py, &e.to_string()))?.into_pyarray(py))
 }

@@ -1,13 +1,11 @@
 //! Scores and single vectors from multi-vectors.
 
 use chandelier::MultiVectorsView;
-use numpy::ndarray::Array2;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
-use crate::arrays::Ragged;
+use crate::arrays::{Ragged, matrix};
 use crate::detach::{detached, detached_with_progress};
-use crate::errors;
 
 type Data<'py> = PyReadonlyArray2<'py, f32>;
 type Offsets<'py> = PyReadonlyArray1<'py, i64>;
@@ -89,9 +87,4 @@ pub(crate) fn mean_vectors<'py>(
         Ok((chandelier::mean_vectors(texts)?, texts.len()))
     })?;
     matrix(py, (count, dim), vectors)
-}
-
-fn matrix(py: Python<'_>, shape: (usize, usize), values: Vec<f32>) -> PyResult<Bound<'_, PyArray2<f32>>> {
-    let array = Array2::from_shape_vec(shape, values).map_err(|e| errors::internal(py, &e.to_string()))?;
-    Ok(array.into_pyarray(py))
 }

@@ -6,12 +6,12 @@ use chandelier::checkpoint::Setting;
 use chandelier::device::Device;
 use chandelier::{ColBert, EncodeOptions, Knobs, OpenOptions, Prompt, Role};
 use numpy::ndarray::Array2;
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
+use numpy::{IntoPyArray, PyArray1, PyArray2};
 use pyo3::prelude::*;
 use serde_json::{Value, json};
 
 use crate::arguments::{self, Given};
-use crate::arrays::offsets_to_numpy;
+use crate::arrays::{matrix, offsets_to_numpy};
 use crate::detach::{detached, detached_with_progress};
 use crate::errors;
 
@@ -175,7 +175,7 @@ impl Model {
             Ok((data, offsets_to_numpy(offsets)?, dim))
         })?;
         let rows = data.len() / dim;
-        Ok((data.into_pyarray(py).reshape([rows, dim])?, offsets.into_pyarray(py)))
+        Ok((matrix(py, (rows, dim), data)?, offsets.into_pyarray(py)))
     }
 
     /// The tokens of texts, with offsets in characters of each text as it was given.

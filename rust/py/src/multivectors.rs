@@ -5,12 +5,10 @@ use std::path::PathBuf;
 
 use chandelier::storage::{self, Rows};
 use half::f16;
-use numpy::{
-    IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
-};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-use crate::arrays::{offsets_from_numpy, offsets_to_numpy};
+use crate::arrays::{matrix, offsets_from_numpy, offsets_to_numpy};
 use crate::detach::detached;
 
 /// Rows as numpy has them.
@@ -47,16 +45,8 @@ pub(crate) fn load_multivectors<'py>(
         Ok((stored.rows, offsets_to_numpy(stored.offsets)?, stored.dim))
     })?;
     let data = match rows {
-        Rows::F32(rows) => into_rows(rows.into_owned().into_pyarray(py), dim)?,
-        Rows::F16(rows) => into_rows(rows.into_owned().into_pyarray(py), dim)?,
+        Rows::F32(rows) => matrix(py, (rows.len() / dim, dim), rows.into_owned())?.into_any(),
+        Rows::F16(rows) => matrix(py, (rows.len() / dim, dim), rows.into_owned())?.into_any(),
     };
     Ok((data, offsets.into_pyarray(py)))
-}
-
-fn into_rows<'py, T: numpy::Element>(
-    flat: Bound<'py, PyArray1<T>>,
-    dim: usize,
-) -> PyResult<Bound<'py, PyAny>> {
-    let rows = flat.len() / dim;
-    Ok(flat.reshape([rows, dim])?.into_any())
 }
