@@ -92,11 +92,11 @@ impl TextTokenizer {
         let query = role("query", &spec.query_length, &spec.query_prefix)?;
         let document = role("document", &spec.document_length, &spec.document_prefix)?;
         let expansion = spec.do_query_expansion.value.then(|| {
-            let (_, id) = files.expansion_token.as_ref().ok_or_else(|| {
+            let id = files.expansion_token.ok_or_else(|| {
                 let problem = "no mask, eos or pad token to expand queries with; wanted one, or do_query_expansion=False";
                 Error::model(&files.path, "mask_token", problem)
             })?;
-            Ok::<_, Error>(Expansion { id: *id, attend: spec.attend_to_expansion_tokens.value })
+            Ok::<_, Error>(Expansion { id, attend: spec.attend_to_expansion_tokens.value })
         });
         let mut skiplist = HashSet::new();
         let mut unknown_skiplist_words = Vec::new();

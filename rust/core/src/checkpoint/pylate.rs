@@ -45,63 +45,37 @@ pub(super) fn read(root: &Path, projection: Projection, knobs: &Knobs) -> Result
 
     let from_bert = projection == Projection::Absent;
     let prefix = |text: &str| if from_bert { String::new() } else { text.to_owned() };
-    let from_file = |value: Option<usize>, file: &JsonFile, key| {
-        value.map(|value| Setting { value, origin: origin(file, key) })
-    };
+    let size = |argument, key, default| choose(argument, &config, key, JsonFile::size, default);
+    let flag = |argument, key, default| choose(argument, &config, key, JsonFile::bool, default);
+    let text = |argument, key, default| choose(argument, &config, key, JsonFile::string, default);
 
-    let mut document_length =
-        choose(knobs.document_length, config.size("document_length")?, &config, "document_length", 180);
+    let mut document_length = size(knobs.document_length, "document_length", 180)?;
     if from_bert && document_length.origin == Origin::Default {
         // Without ColBERT's own limit, a document may be as long as the transformer was trained for.
-        let key = "max_seq_length";
-        document_length =
-            from_file(transformer_config.size(key)?, &transformer_config, key).unwrap_or(document_length);
+        let default = document_length.value;
+        document_length = choose(None, &transformer_config, "max_seq_length", JsonFile::size, default)?;
     }
-    let do_query_expansion = choose(
-        knobs.do_query_expansion,
-        config.bool("do_query_expansion")?,
-        &config,
-        "do_query_expansion",
-        !from_bert,
-    );
-    let key = "attend_to_expansion_tokens";
-    let mut attend = choose(knobs.attend_to_expansion_tokens, config.bool(key)?, &config, key, false);
+    let do_query_expansion = flag(knobs.do_query_expansion, "do_query_expansion", !from_bert)?;
+    let mut attend = flag(knobs.attend_to_expansion_tokens, "attend_to_expansion_tokens", false)?;
     if !do_query_expansion.value {
         attend = Setting { value: false, origin: do_query_expansion.origin.clone() };
     }
+    let punctuation = PUNCTUATION.chars().map(String::from).collect();
     Ok(Spec {
-        query_length: choose(knobs.query_length, config.size("query_length")?, &config, "query_length", 32),
+        query_length: size(knobs.query_length, "query_length", 32)?,
         document_length,
-        query_prefix: choose(
-            knobs.query_prefix.clone(),
-            config.string("query_prefix")?,
-            &config,
-            "query_prefix",
-            prefix("[Q] "),
-        ),
-        document_prefix: choose(
-            knobs.document_prefix.clone(),
-            config.string("document_prefix")?,
-            &config,
-            "document_prefix",
-            prefix("[D] "),
-        ),
+        query_prefix: text(knobs.query_prefix.clone(), "query_prefix", prefix("[Q] "))?,
+        document_prefix: text(knobs.document_prefix.clone(), "document_prefix", prefix("[D] "))?,
         skiplist_words: choose(
             knobs.skiplist_words.clone(),
-            config.strings("skiplist_words")?,
             &config,
             "skiplist_words",
-            PUNCTUATION.chars().map(String::from).collect(),
-        ),
+            JsonFile::strings,
+            punctuation,
+        )?,
         do_query_expansion,
         attend_to_expansion_tokens: attend,
-        do_lower_case: choose(
-            None,
-            transformer_config.bool("do_lower_case")?,
-            &transformer_config,
-            "do_lower_case",
-            false,
-        ),
+        do_lower_case: choose(None, &transformer_config, "do_lower_case", JsonFile::bool, false)?,
         prompts: config.string_map("prompts")?.unwrap_or_default(),
         default_prompt_name: default_prompt_name(&config)?,
         root: root.to_owned(),
@@ -110,17 +84,22 @@ pub(super) fn read(root: &Path, projection: Projection, knobs: &Knobs) -> Result
     })
 }
 
-fn origin(file: &JsonFile, key: &str) -> Origin {
-    Origin::File { file: file.path.clone(), key: key.to_owned() }
-}
-
-/// Argument over file over default.
-fn choose<T>(argument: Option<T>, stored: Option<T>, file: &JsonFile, key: &str, default: T) -> Setting<T> {
-    match (argument, stored) {
+/// Argument over file over default. The file is read in any case: a wrong type is an error even where it is overruled.
+fn choose<T>(
+    argument: Option<T>,
+    file: &JsonFile,
+    key: &str,
+    read: impl Fn(&JsonFile, &str) -> Result<Option<T>>,
+    default: T,
+) -> Result<Setting<T>> {
+    let stored = read(file, key)?;
+    Ok(match (argument, stored) {
         (Some(value), _) => Setting { value, origin: Origin::Argument },
-        (None, Some(value)) => Setting { value, origin: origin(file, key) },
+        (None, Some(value)) => {
+            Setting { value, origin: Origin::File { file: file.path.clone(), key: key.to_owned() } }
+        }
         (None, None) => Setting { value: default, origin: Origin::Default },
-    }
+    })
 }
 
 fn default_prompt_name(config: &JsonFile) -> Result<Option<String>> {

@@ -16,7 +16,7 @@ pub(crate) struct TokenizerFiles {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) truncation: TruncationDirection,
     /// The token that fills a query: the mask token, else the end of sequence, else the padding.
-    pub(crate) expansion_token: Option<(String, u32)>,
+    pub(crate) expansion_token: Option<u32>,
     /// The file to name when a token is missing.
     pub(crate) path: PathBuf,
 }
@@ -64,7 +64,7 @@ fn expansion_token(
     config: &JsonFile,
     tokenizer: &Tokenizer,
     is_bert: bool,
-) -> Result<Option<(String, u32)>> {
+) -> Result<Option<u32>> {
     let legacy_map = JsonFile::open_optional(&folder.join("special_tokens_map.json"))?;
     // The legacy file counts only for saves that predate `added_tokens_decoder`, and then it wins.
     let files =
@@ -82,11 +82,11 @@ fn expansion_token(
             let id = tokenizer.token_to_id(text).ok_or_else(|| {
                 file.error(key, format!("got {text:?}, wanted a token that tokenizer.json holds"))
             })?;
-            return Ok(Some((text.to_owned(), id)));
+            return Ok(Some(id));
         }
         let default = BERT_DEFAULTS.iter().find(|(name, _)| is_bert && *name == key);
-        if let Some((text, id)) = default.and_then(|(_, text)| Some((text, tokenizer.token_to_id(text)?))) {
-            return Ok(Some(((*text).to_owned(), id)));
+        if let Some(id) = default.and_then(|(_, text)| tokenizer.token_to_id(text)) {
+            return Ok(Some(id));
         }
     }
     Ok(None)
