@@ -15,7 +15,7 @@ Steps: build, expect, verify (reload the checkpoint, require the same arrays), c
 that reads only config.json, the safetensors and the ids; it also measures what plausible mistakes would cost), or all.
 --only x1,x3 selects cases. x2, x4 and x6 are remote code on the hub; here:
     x2  stock Qwen3Model fed with an all-to-all padding mask (what the published modeling.py does)
-    x4  transformers' own JinaEmbeddingsV3Model computes; the weights are then renamed to the published names
+    x4  transformers' own JinaEmbeddingsV3Model computes; its conversion table writes the published weight names
     x6  stock Lfm2Model whose attention and short convolutions are made bidirectional (what the published file does on SDPA)
 """
 from __future__ import annotations
@@ -63,6 +63,28 @@ CASES = {
         what="LFM2.5-ColBERT shape: Lfm2BidirectionalModel, all-to-all attention over real keys, centred short convolution that "
              "does NOT zero masked rows. d_emb holds documents encoded one by one; d_emb_batch what one padded batch gives (pad "
              "rows leak into the last real rows through the convolution)."),
+}
+
+
+SURPRISES = {
+    "x1_eurobert": [
+        "auto_map points at remote code, yet transformers uses its own class: model_type decides, auto_map is to be ignored.",
+        "clf_pooling / classifier_pooling, is_decoder and the *_token strings in config.json have no effect here."],
+    "x2_qwen3_bidirectional": [
+        "No BOS: the prefix id is inserted at index 1, that is BEHIND the first text token (behind the first pad for an empty text).",
+        "config.json says nothing that would make a stock Qwen3 bidirectional except model_type and use_bidirectional_attention.",
+        "The pad id of the tokenizer (0) differs from the expansion id (EOS, 2): documents are padded with 2 as well."],
+    "x3_xmod": [
+        "output.LayerNorm is applied twice per layer: before the adapter (adapter_reuse_layer_norm) and after it.",
+        "The published antoinelouis/colbert-xm has vocab_size 250002 and no [unused*] tokens: there PyLate adds random rows. Here "
+        "the two tokens are in tokenizer.json and in the embedding table."],
+    "x4_jina_xlmr_rotary": [
+        "config.json has no model_type: position_embedding_type=rotary or auto_map must decide.",
+        "No position table: the mask token's rows and every other row get RoPE positions 0..n-1."],
+    "x6_lfm2_bidirectional": [
+        "Masked rows are NOT zeroed before the convolution (the published ColBERT copy does that on flash-attention only), unlike "
+        "case p and unlike LFM2.5-Embedding: in a padded batch the last real row of a document mixes in pad rows, so document "
+        "rows depend on the batch (d_emb_batch); queries are always padded to the full length and do not."],
 }
 
 
@@ -136,7 +158,7 @@ def register_local():
 # =========================================================================== tokenizers
 def byte_tokenizer(profile, kind):
     """EuroBERT: Llama-3 shape, BOS and EOS around the text, <|mask|>. Qwen: NFC, one digit per piece, nothing added."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     euro = kind == "eurobert"
@@ -160,7 +182,9 @@ def byte_tokenizer(profile, kind):
         tok.post_processor = processors.TemplateProcessing(
             single=f"{b}:0 $A:0 {e}:0", pair=f"{b}:0 $A:0 {e}:0 $B:1 {e}:1",
             special_tokens=[(t, tok.token_to_id(t)) for t in (b, e)])
-        names = dict(bos_token=b, eos_token=e, pad_token=e, mask_token=specials[2], model_max_length=8192)
+        mask = AddedToken(specials[2], lstrip=True, normalized=False, special=True)          # as published
+        tok.add_special_tokens([mask])
+        names = dict(bos_token=b, eos_token=e, pad_token=e, mask_token=mask, model_max_length=8192)
     else:
         tok.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
         names = dict(eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=131072)
@@ -265,20 +289,11 @@ def edit_pplx(dest, cfg):
 
 def edit_stanford(c, dest, cfg):
     """HF_ColBERT files: 'roberta.' prefix, linear.weight in the root file, knobs in artifact.metadata."""
-    import torch
     from safetensors.torch import load_file, save_file
 
     state = load_file(dest / "model.safetensors")
-    if c["kind"] == "jina":
-        new = {}
-        for k, v in state.items():
-            if ".self_attn.q_proj." in k:
-                qkv = [state[k.replace("q_proj", p)] for p in ("q_proj", "k_proj", "v_proj")]
-                new[k.replace("self_attn.q_proj", "mixer.Wqkv")] = torch.cat(qkv, 0)
-            elif ".self_attn.k_proj." not in k and ".self_attn.v_proj." not in k:
-                new[k.replace("self_attn.o_proj", "mixer.out_proj").replace("post_attention_layernorm", "norm1").replace(
-                    "post_mlp_layernorm", "norm2").replace("embeddings.LayerNorm", "emb_ln")] = v
-        state = {("encoder." + k if k.startswith("layers.") else k): v for k, v in new.items()}
+    if c["kind"] == "jina":                     # transformers writes the published names back by itself
+        assert "encoder.layers.0.mixer.Wqkv.weight" in state and "emb_ln.weight" in state
     new = {f"roberta.{k}": v.contiguous() for k, v in state.items()}
     new["linear.weight"] = load_file(dest / "1_Dense" / "model.safetensors")["linear.weight"]
     save_file(new, dest / "model.safetensors", metadata={"format": "pt"})
@@ -379,7 +394,7 @@ def do_expect(out, work, profile, name, c):
         versions=g.versions("pylate", "sentence-transformers", "transformers", "tokenizers", "torch", "numpy", "scipy"),
         knobs=g.describe(model), counts=dict(queries=len(q), documents=len(d), query_rows=int(sum(map(len, q))),
                                              document_rows=int(sum(map(len, d))), dim=int(q[0].shape[1])),
-        tolerance=g.tolerance(gap), sanity=info, raises=dropped + g.probe_raises(model, c), surprises=[],
+        tolerance=g.tolerance(gap), sanity=info, raises=dropped + g.probe_raises(model, c), surprises=SURPRISES[name],
         files=g.tensors_of(case / "checkpoint")))
 
 
