@@ -1,8 +1,10 @@
-//! Where the arithmetic runs. An unknown name is an error, never the CPU.
+//! Where the arithmetic runs, and in what precision. An unknown name is an error, never the CPU.
+
+use candle_core::{DType, Tensor};
 
 use crate::error::{Error, Result};
 
-/// A device by its name: `"cpu"`.
+/// A device by its name: `"cpu"`, `"cuda"`, `"cuda:1"` or `"metal"`.
 ///
 /// ```
 /// use chandelier::device::Device;
@@ -10,26 +12,33 @@ use crate::error::{Error, Result};
 /// assert!("cdua".parse::<Device>().is_err());
 /// # Ok::<(), chandelier::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Device {
     /// The processor, with the widest instructions it has.
+    #[default]
     Cpu,
+    /// An NVIDIA GPU by its number; needs the feature `cuda`.
+    Cuda(usize),
+    /// The GPU of an Apple machine; needs the feature `metal`.
+    Metal,
 }
 
 impl std::str::FromStr for Device {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let known_elsewhere = name == "cuda" || name.starts_with("cuda:") || name == "metal";
-        let problem = match name {
-            "cpu" => return Ok(Self::Cpu),
-            _ if known_elsewhere => {
-                "not compiled into this build, which computes on the CPU only; use device=\"cpu\""
-            }
-            _ => "unknown; this build knows \"cpu\"",
-        };
-        Err(Error::Device { name: name.to_owned(), problem: problem.to_owned() })
+        let number = |text: &str| text.parse().ok().filter(|_| !text.starts_with('+'));
+        match name {
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            "metal" => Ok(Self::Metal),
+            _ => name.strip_prefix("cuda:").and_then(number).map(Self::Cuda).ok_or_else(|| {
+                let problem =
+                    "unknown, wanted \"cpu\", \"cuda\", \"cuda:1\" (and so on) or \"metal\"".to_owned();
+                Error::Device { name: name.to_owned(), problem }
+            }),
+        }
     }
 }
 
@@ -37,7 +46,110 @@ impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(0) => f.write_str("cuda"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Metal => f.write_str("metal"),
         }
+    }
+}
+
+impl Device {
+    fn open(self) -> Result<candle_core::Device> {
+        let opened = match self {
+            Self::Cpu => return Ok(candle_core::Device::Cpu),
+            Self::Cuda(number) if cfg!(feature = "cuda") => candle_core::Device::new_cuda(number),
+            Self::Metal if cfg!(feature = "metal") => candle_core::Device::new_metal(0),
+            Self::Cuda(_) | Self::Metal => {
+                let problem =
+                    "not compiled into this build; use device=\"cpu\", or build the crate with the feature";
+                return Err(Error::Device { name: self.to_string(), problem: problem.to_owned() });
+            }
+        };
+        opened.map_err(|e| Error::Device { name: self.to_string(), problem: format!("cannot be used: {e}") })
+    }
+}
+
+/// What a model computes in. The rows that come out are float32 in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Dtype {
+    /// Exact to the reference.
+    #[default]
+    Float32,
+    /// Twice the speed and half the memory of a GPU, about three digits; GPUs only.
+    BFloat16,
+    /// The same with four digits and a narrow range; GPUs only.
+    Float16,
+    /// To check the others by: many times slower, and computed by candle's own operations on its own threads.
+    Float64,
+}
+
+impl std::str::FromStr for Dtype {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let all = [Self::Float32, Self::BFloat16, Self::Float16, Self::Float64];
+        let found = all.into_iter().find(|dtype| dtype.to_string() == name);
+        found.ok_or_else(|| {
+            let wanted = "\"float32\", \"bfloat16\" or \"float16\" (on a GPU), or \"float64\" (to check by)";
+            Error::argument("dtype", format!("{name:?}"), wanted)
+        })
+    }
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Float32 => "float32",
+            Self::BFloat16 => "bfloat16",
+            Self::Float16 => "float16",
+            Self::Float64 => "float64",
+        })
+    }
+}
+
+/// Where the weights go, and as what.
+#[derive(Debug, Clone)]
+pub(crate) struct Compute {
+    device: candle_core::Device,
+    dtype: DType,
+}
+
+impl Default for Compute {
+    fn default() -> Self {
+        Self { device: candle_core::Device::Cpu, dtype: DType::F32 }
+    }
+}
+
+impl Compute {
+    pub(crate) fn open(device: Device, dtype: Dtype) -> Result<Self> {
+        let half = matches!(dtype, Dtype::BFloat16 | Dtype::Float16);
+        if half && device == Device::Cpu {
+            return Err(Error::argument(
+                "dtype",
+                format!("\"{dtype}\""),
+                "\"float32\" on the CPU; half precision is for GPUs",
+            ));
+        }
+        if dtype == Dtype::Float64 && device == Device::Metal {
+            return Err(Error::argument(
+                "dtype",
+                "\"float64\"",
+                "\"float32\", \"bfloat16\" or \"float16\" on Metal",
+            ));
+        }
+        let dtype = match dtype {
+            Dtype::Float32 => DType::F32,
+            Dtype::BFloat16 => DType::BF16,
+            Dtype::Float16 => DType::F16,
+            Dtype::Float64 => DType::F64,
+        };
+        Ok(Self { device: device.open()?, dtype })
+    }
+
+    /// A tensor that was read, where and as what it is computed with.
+    pub(crate) fn place(&self, tensor: &Tensor) -> candle_core::Result<Tensor> {
+        tensor.to_device(&self.device)?.to_dtype(self.dtype)
     }
 }
 

@@ -3,14 +3,17 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use candle_core::DType;
+
 use crate::batch::{self, Batch};
-use crate::checkpoint::{self, Knobs, Provenance, Spec, TokenizerFiles};
-use crate::device::{Device, default_threads};
+use crate::checkpoint::{self, Format, Knobs, Provenance, Spec, TokenizerFiles};
+use crate::device::{Compute, Device, Dtype, default_threads};
 use crate::encoder::{self, Encoder};
 use crate::error::{Error, Result};
 use crate::maxsim::top_k;
 use crate::multivectors::MultiVectors;
-use crate::project::{self, Projection};
+use crate::pool::pool_tokens;
+use crate::project::{self, DenseShape, Projection};
 use crate::queue::{self, Observer};
 use crate::tokenize::{Role, Spans, TextTokenizer, Tokens};
 
@@ -27,7 +30,9 @@ pub struct ColBert {
     encoder: Box<dyn Encoder>,
     projection: Projection,
     provenance: Vec<Provenance>,
+    stored_dtypes: String,
     device: Device,
+    dtype: Dtype,
     threads: usize,
     fingerprint: OnceLock<String>,
 }
@@ -37,6 +42,10 @@ pub struct ColBert {
 pub struct OpenOptions {
     /// Settings that overrule the checkpoint's.
     pub knobs: Knobs,
+    /// Where to compute.
+    pub device: Device,
+    /// What to compute in.
+    pub dtype: Dtype,
     /// Threads of a call; `None` means as many as the process may use.
     pub threads: Option<usize>,
 }
@@ -65,7 +74,7 @@ pub struct EncodeOptions<'a> {
 }
 
 impl ColBert {
-    /// Opens a checkpoint folder in PyLate's format.
+    /// Opens a checkpoint folder: PyLate's, Stanford's, or that of sentence-transformers 6.
     ///
     /// # Errors
     /// [`Error::Missing`] and [`Error::Model`] name the file and key at fault, [`Error::Argument`] the knob.
@@ -96,17 +105,15 @@ impl ColBert {
         if threads == 0 {
             return Err(Error::argument("threads", 0, "at least 1, or none for all cores"));
         }
+        let compute = Compute::open(options.device, options.dtype)?;
         let spec = Spec::read(path, projection, &options.knobs)?;
         // The tokenizer takes about as long to read as the weights, so both are read at once.
-        let (model, files) = std::thread::scope(|scope| {
+        let (parts, files) = std::thread::scope(|scope| {
             let files = scope.spawn(|| TokenizerFiles::open(&spec.transformer));
-            let model = encoder::load(&spec.transformer).and_then(|(encoder, source)| {
-                let (projection, sources) = Projection::load(&spec.dense, encoder.hidden_size())?;
-                Ok((encoder, projection, std::iter::once(source).chain(sources).collect()))
-            });
-            (model, files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            let parts = Parts::load(&spec, &compute);
+            (parts, files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        let (encoder, projection, provenance) = model?;
+        let Parts { encoder, projection, provenance, stored_dtypes } = parts?;
         let tokenizer = TextTokenizer::new(&spec, files?, encoder.positions(), encoder.vocabulary())?;
         Ok(Self {
             spec,
@@ -114,7 +121,9 @@ impl ColBert {
             encoder,
             projection,
             provenance,
-            device: Device::Cpu,
+            stored_dtypes,
+            device: options.device,
+            dtype: options.dtype,
             threads,
             fingerprint: OnceLock::new(),
         })
@@ -140,9 +149,49 @@ impl ColBert {
         self.projection.dim()
     }
 
+    /// The Dense layers, in order.
+    pub fn dense(&self) -> impl Iterator<Item = DenseShape> + '_ {
+        self.projection.shapes()
+    }
+
+    /// The types in which the checkpoint stores its weights, as `F32`.
+    pub fn stored_dtypes(&self) -> &str {
+        &self.stored_dtypes
+    }
+
+    /// What a user of the checkpoint should know, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let by_itself = [&self.spec.query_prompt_name, &self.spec.document_prompt_name];
+        let prompts = self.spec.prompts.iter().filter(|(_, text)| !text.is_empty()).map(|(name, _)| name);
+        let unused: Vec<_> = prompts.filter(|name| !by_itself.contains(&&Some((*name).clone()))).collect();
+        if !unused.is_empty() {
+            warnings.push(format!("has prompts that are used on request only, as prompt_name: {unused:?}"));
+        }
+        let unknown = self.tokenizer.unknown_skiplist_words();
+        if !unknown.is_empty() {
+            warnings
+                .push(format!("skiplist words that are no tokens of this model skip nothing: {unknown:?}"));
+        }
+        if self.spec.mean_similarity {
+            let problem =
+                "asks for the mean over query rows (meanmaxsim); scores here are sums, in the same order";
+            warnings.push(problem.to_owned());
+        }
+        if !self.spec.normalize {
+            warnings.push("its rows do not have length 1: it has no Normalize module".to_owned());
+        }
+        warnings
+    }
+
     /// Where the model computes.
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// What the model computes in.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
     }
 
     /// Threads of a call.
@@ -168,12 +217,22 @@ impl ColBert {
         tell(&self.encoder.describe());
         tell(&self.spec.query_prefix.value);
         tell(&self.spec.document_prefix.value);
-        for dense in &self.spec.dense {
+        for dense in self.dense() {
             tell(&format!(
                 "dense activation={} use_residual={}",
                 dense.activation.name(),
                 dense.use_residual
             ));
+        }
+        // What only some formats have is told only where it is not as in all others.
+        if !self.spec.normalize {
+            tell("rows of any length");
+        }
+        if let Some(pooling) = &self.spec.pooling {
+            tell(&format!("{pooling:?}"));
+        }
+        for name in [&self.spec.query_prompt_name, &self.spec.document_prompt_name].into_iter().flatten() {
+            tell(&format!("prompt {}", self.prompt_named(name)?));
         }
         for source in &self.provenance {
             source.hash(&mut hasher)?;
@@ -225,7 +284,7 @@ impl ColBert {
         role: Role,
         options: EncodeOptions,
     ) -> Result<MultiVectors> {
-        let prompt = self.prompt(options.prompt)?;
+        let prompt = self.prompt(options.prompt, role)?;
         let batch_tokens = options.batch_tokens.unwrap_or(BATCH_TOKENS);
         if batch_tokens == 0 {
             return Err(Error::argument("batch_tokens", 0, "at least 1"));
@@ -233,29 +292,56 @@ impl ColBert {
         let mut ignore = |_| Ok(());
         let observer = options.observer.unwrap_or(&mut ignore);
         let tokens = self.for_texts(texts, |text| self.tokenizer.tokenize(text, prompt, role), observer)?;
-        self.encode_tokens(&tokens, batch_tokens, observer)
+        let vectors = self.encode_tokens(&tokens, batch_tokens, observer)?;
+        self.pool(vectors, role, observer)
     }
 
-    /// The text of a prompt.
+    /// Pools the rows, where the checkpoint says so.
+    fn pool(&self, vectors: MultiVectors, role: Role, observer: Observer) -> Result<MultiVectors> {
+        let Some(spec) = self.spec.pooling.as_ref().filter(|spec| spec.roles.contains(&role)) else {
+            return Ok(vectors);
+        };
+        let dim = self.dim();
+        let mut pooled = vec![Vec::new(); vectors.len()];
+        let jobs = pooled.iter_mut().enumerate().collect();
+        let work = |(index, rows): (usize, &mut Vec<f32>)| {
+            *rows = pool_tokens(vectors.get(index), dim, &spec.pooling);
+            Ok(0)
+        };
+        queue::run(jobs, self.threads, work, observer)?;
+        let ends = pooled.iter().scan(0, |end, rows| {
+            *end += rows.len() / dim;
+            Some(*end)
+        });
+        let offsets = std::iter::once(0).chain(ends).collect();
+        MultiVectors::new(pooled.concat(), offsets, dim)
+    }
+
+    /// The text of a prompt, for queries or for documents.
     ///
     /// # Errors
     /// [`Error::Argument`] for a name that the checkpoint does not have.
-    pub fn prompt<'a>(&'a self, prompt: Prompt<'a>) -> Result<&'a str> {
-        let name = match prompt {
-            Prompt::Text(text) => return Ok(text),
-            Prompt::Named(name) => name,
-            Prompt::Default => match &self.spec.default_prompt_name {
-                Some(name) => name,
-                None => return Ok(""),
-            },
+    pub fn prompt<'a>(&'a self, prompt: Prompt<'a>, role: Role) -> Result<&'a str> {
+        let own = match role {
+            Role::Query => &self.spec.query_prompt_name,
+            Role::Document => &self.spec.document_prompt_name,
         };
-        let names = || self.spec.prompts.iter().map(|(name, _)| name).collect::<Vec<_>>();
+        match (prompt, own) {
+            (Prompt::Text(text), _) => Ok(text),
+            (Prompt::Named(name), _) => self.prompt_named(name),
+            (Prompt::Default, Some(name)) => self.prompt_named(name),
+            (Prompt::Default, None) => Ok(""),
+        }
+    }
+
+    fn prompt_named(&self, name: &str) -> Result<&str> {
         let found = self.spec.prompts.iter().find(|(known, _)| known == name);
         found.map(|(_, text)| text.as_str()).ok_or_else(|| {
+            let names: Vec<_> = self.spec.prompts.iter().map(|(name, _)| name).collect();
             Error::argument(
                 "prompt_name",
                 format!("{name:?}"),
-                format!("one of the model's prompts, {:?}", names()),
+                format!("one of the model's prompts, {names:?}"),
             )
         })
     }
@@ -272,7 +358,7 @@ impl ColBert {
         prompt: Prompt,
         observer: Observer,
     ) -> Result<Vec<(Tokens, Spans)>> {
-        let prompt = self.prompt(prompt)?;
+        let prompt = self.prompt(prompt, role)?;
         self.for_texts(texts, |text| self.tokenizer.tokenize_with_offsets(text, prompt, role), observer)
     }
 
@@ -324,18 +410,40 @@ impl ColBert {
     fn encode_batch(&self, texts: Vec<(&Tokens, &mut [f32])>) -> Result<usize> {
         let batch = Batch::new(texts.iter().map(|(text, _)| (text.ids.as_slice(), text.attended)))?;
         let rows = self.projection.forward(self.encoder.forward(&batch)?)?;
-        let rows = rows.flatten_all()?.to_vec1::<f32>()?;
+        let rows = rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let dim = self.dim();
         let count = texts.len();
         let mut start = 0;
         for (text, slot) in texts {
             let end = start + text.ids.len() * dim;
-            if !project::write_normalized(&rows[start..end], &text.keep, dim, slot) {
+            if !project::write_rows(&rows[start..end], &text.keep, dim, self.spec.normalize, slot) {
                 let problem = "gives rows that are not finite (NaN or infinity); fetch the checkpoint again";
                 return Err(Error::model(&self.spec.transformer.join("model.safetensors"), "", problem));
             }
             start = end;
         }
         Ok(count)
+    }
+}
+
+/// What is made of the weights.
+struct Parts {
+    encoder: Box<dyn Encoder>,
+    projection: Projection,
+    provenance: Vec<Provenance>,
+    stored_dtypes: String,
+}
+
+impl Parts {
+    fn load(spec: &Spec, compute: &Compute) -> Result<Self> {
+        let (encoder, weights) = encoder::load(&spec.transformer, compute)?;
+        let hidden = encoder.hidden_size();
+        let (projection, sources) = match spec.format {
+            Format::Stanford => (Projection::among(&weights, hidden)?, Vec::new()),
+            _ => Projection::load(&spec.dense, hidden, compute)?,
+        };
+        let stored_dtypes = weights.stored_dtypes();
+        let provenance = std::iter::once(weights.provenance()).chain(sources).collect();
+        Ok(Self { encoder, projection, provenance, stored_dtypes })
     }
 }

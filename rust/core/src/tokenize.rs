@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
 
-use crate::checkpoint::{Setting, Spec, TokenizerFiles};
+use crate::checkpoint::{Format, Setting, Spec, TokenizerFiles};
 use crate::error::{Error, Result};
 
 /// Which of the two kinds of text.
@@ -43,11 +43,15 @@ pub type Spans = Vec<(usize, usize)>;
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
     truncation: TruncationDirection,
+    /// Whether a text is stripped of white space, and whether it is lowercased, before the tokenizer sees it.
+    strip: bool,
     lowercase: bool,
     query: RoleSettings,
     document: RoleSettings,
     expansion: Option<Expansion>,
     skiplist: HashSet<u32>,
+    /// If not empty, the only tokens whose document rows are kept.
+    keep_only: HashSet<u32>,
     vocabulary: usize,
     /// The spelling of added tokens: the tokenizer itself gives the normalised one, `[q] ` for `[Q] `.
     added_tokens: HashMap<u32, String>,
@@ -60,11 +64,15 @@ struct RoleSettings {
     /// Tokens in all, and how many of them the text itself may have.
     length: usize,
     room: usize,
+    /// Whether the skiplist applies.
+    skips: bool,
 }
 
 struct Expansion {
     id: u32,
     attend: bool,
+    /// The fewest tokens of a query.
+    length: usize,
 }
 
 impl TextTokenizer {
@@ -72,32 +80,31 @@ impl TextTokenizer {
     /// backbone can number and `vocabulary` how many ids it has a row for.
     pub(crate) fn new(
         spec: &Spec,
-        files: TokenizerFiles,
+        mut files: TokenizerFiles,
         positions: usize,
         vocabulary: usize,
     ) -> Result<Self> {
-        let added = files.tokenizer.get_added_tokens_decoder().into_iter();
-        let added_tokens: HashMap<u32, String> = added.map(|(id, token)| (id, token.content)).collect();
-        let last_added = added_tokens.keys().max();
-        let ids = files.tokenizer.get_vocab_size(false).max(last_added.map_or(0, |&id| id as usize + 1));
+        let last_added = files.tokenizer.get_added_tokens_decoder().into_keys().max();
+        let ids = files.tokenizer.get_vocab_size(false).max(last_added.map_or(0, |id| id as usize + 1));
         if ids > vocabulary {
             let problem = format!(
                 "holds {ids} tokens, but the embedding table has {vocabulary} rows; wanted no more tokens than rows"
             );
             return Err(Error::model(&files.path, "vocab", problem));
         }
-        let role = |name: &str, length: &Setting<usize>, prefix: &Setting<String>| {
-            RoleSettings::new(&files, name, length, prefix, positions)
+        // sentence-transformers 6 takes a text as it comes, and lowercases behind the added tokens.
+        let as_it_comes = spec.format == Format::MultiVectorEncoder;
+        if as_it_comes && spec.do_lower_case.value {
+            files.lowercase()?;
+        }
+        files.add_prefixes([&spec.query_prefix.value, &spec.document_prefix.value])?;
+        let role = |role: Role, name: &str, length: &Setting<usize>, prefix: &Setting<String>| {
+            let skips = spec.skiplist_roles.contains(&role);
+            RoleSettings::new(&files, name, length, prefix, positions, skips)
         };
-        let query = role("query", &spec.query_length, &spec.query_prefix)?;
-        let document = role("document", &spec.document_length, &spec.document_prefix)?;
-        let expansion = spec.do_query_expansion.value.then(|| {
-            let id = files.expansion_token.ok_or_else(|| {
-                let problem = "no mask, eos or pad token to expand queries with; wanted one, or do_query_expansion=False";
-                Error::model(&files.path, "mask_token", problem)
-            })?;
-            Ok::<_, Error>(Expansion { id, attend: spec.attend_to_expansion_tokens.value })
-        });
+        let query = role(Role::Query, "query", &spec.query_length, &spec.query_prefix)?;
+        let document = role(Role::Document, "document", &spec.document_length, &spec.document_prefix)?;
+        let expansion = spec.do_query_expansion.value.then(|| Expansion::new(spec, &files)).transpose()?;
         let mut skiplist = HashSet::new();
         let mut unknown_skiplist_words = Vec::new();
         for word in &spec.skiplist_words.value {
@@ -107,15 +114,18 @@ impl TextTokenizer {
                 None => unknown_skiplist_words.push(word.clone()),
             }
         }
+        let added = files.tokenizer.get_added_tokens_decoder().into_iter();
         Ok(Self {
             truncation: files.truncation,
-            lowercase: spec.do_lower_case.value,
+            strip: !as_it_comes,
+            lowercase: spec.do_lower_case.value && !as_it_comes,
             query,
             document,
-            expansion: expansion.transpose()?,
+            expansion,
             skiplist,
+            keep_only: spec.keep_only_token_ids.iter().copied().collect(),
             vocabulary,
-            added_tokens,
+            added_tokens: added.map(|(id, token)| (id, token.content)).collect(),
             path: files.path,
             unknown_skiplist_words,
             tokenizer: files.tokenizer,
@@ -155,9 +165,10 @@ impl TextTokenizer {
         let encoding = self.post_process(encoding, role)?;
         let tokens = self.tokens(&encoding, role)?;
 
-        let skipped = prompted.chars().take_while(|&c| is_python_space(c)).count();
+        let skipped =
+            if self.strip { prompted.chars().take_while(|&c| is_python_space(c)).count() } else { 0 };
         let before = prompt.chars().count();
-        let origins = self.lowercase.then(|| lowercase_origins(strip(&prompted)));
+        let origins = self.lowercase.then(|| lowercase_origins(self.stripped(&prompted)));
         let start_of = |prepared: usize| origins.as_ref().map_or(prepared, |map| map[prepared]);
         let end_of = |prepared: usize| if prepared == 0 { 0 } else { start_of(prepared - 1) + 1 };
         let mut offsets: Spans = encoding
@@ -193,8 +204,12 @@ impl TextTokenizer {
     }
 
     fn prepare<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let text = strip(text);
+        let text = self.stripped(text);
         if self.lowercase { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) }
+    }
+
+    fn stripped<'a>(&self, text: &'a str) -> &'a str {
+        if self.strip { strip(text) } else { text }
     }
 
     /// Truncates to the role's length and adds the special tokens, as the tokenizer would with a length set.
@@ -216,6 +231,12 @@ impl TextTokenizer {
             return Err(Error::model(&self.path, "", problem));
         }
         if let Some(prefix) = settings.prefix {
+            // A query is filled before its prefix is put second: one without any token begins with a fill token. Only
+            // where that is attended to, or nothing that is would stand first.
+            let fill = self.expansion.as_ref().filter(|e| role == Role::Query && e.attend);
+            if let Some(fill) = fill.filter(|_| ids.is_empty()) {
+                ids.push(fill.id);
+            }
             ids.insert(1.min(ids.len()), prefix);
         }
         if ids.len() > settings.length {
@@ -224,17 +245,34 @@ impl TextTokenizer {
             return Err(Error::model(&self.path, "post_processor", problem));
         }
         let mut attended = ids.len();
-        if role == Role::Document {
-            let keep = ids.iter().map(|id| !self.skiplist.contains(id)).collect();
-            return Ok(Tokens { ids, attended, keep });
-        }
-        if let Some(expansion) = &self.expansion {
-            ids.resize(settings.length, expansion.id);
+        if let (Role::Query, Some(expansion)) = (role, &self.expansion) {
+            ids.resize(ids.len().max(expansion.length), expansion.id);
             if expansion.attend {
                 attended = ids.len();
             }
         }
-        Ok(Tokens { attended, keep: vec![true; ids.len()], ids })
+        let keeps = |id: &u32| {
+            let skipped = settings.skips && self.skiplist.contains(id);
+            let chosen = role == Role::Query || self.keep_only.is_empty() || self.keep_only.contains(id);
+            chosen && !skipped
+        };
+        Ok(Tokens { attended, keep: ids.iter().map(keeps).collect(), ids })
+    }
+}
+
+impl Expansion {
+    fn new(spec: &Spec, files: &TokenizerFiles) -> Result<Self> {
+        let id = match &spec.expansion_token {
+            Some(token) => files.tokenizer.token_to_id(token).ok_or_else(|| {
+                let problem = format!("query_expansion fills queries with {token:?}, wanted a token that this file holds");
+                Error::model(&files.path, "", problem)
+            })?,
+            None => files.expansion_token.ok_or_else(|| {
+                let problem = "no mask, eos or pad token to expand queries with; wanted one, or do_query_expansion=False";
+                Error::model(&files.path, "mask_token", problem)
+            })?,
+        };
+        Ok(Self { id, attend: spec.attend_to_expansion_tokens.value, length: spec.expansion_length.value })
     }
 }
 
@@ -245,6 +283,7 @@ impl RoleSettings {
         length: &Setting<usize>,
         prefix: &Setting<String>,
         positions: usize,
+        skips: bool,
     ) -> Result<Self> {
         let prefix_id = match prefix.value.as_str() {
             "" => None,
@@ -265,7 +304,7 @@ impl RoleSettings {
             let wanted = format!("more than {taken}, the prefix and special tokens that every text has");
             return Err(length.unfit(&argument, wanted));
         }
-        Ok(Self { prefix: prefix_id, length: length.value, room: length.value - taken })
+        Ok(Self { prefix: prefix_id, length: length.value, room: length.value - taken, skips })
     }
 }
 

@@ -261,7 +261,10 @@ fn what_is_missing_is_named() {
 }
 
 fn fingerprint(folder: &Path, knobs: Knobs) -> String {
-    ColBert::open_with(folder, OpenOptions { knobs, threads: Some(1) }).unwrap().fingerprint().unwrap()
+    ColBert::open_with(folder, OpenOptions { knobs, threads: Some(1), ..OpenOptions::default() })
+        .unwrap()
+        .fingerprint()
+        .unwrap()
 }
 
 #[test]

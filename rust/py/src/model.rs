@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use chandelier::checkpoint::Setting;
-use chandelier::device::Device;
+use chandelier::device::{Device, Dtype};
 use chandelier::{ColBert, EncodeOptions, Knobs, OpenOptions, Prompt, Role};
 use numpy::ndarray::Array2;
 use numpy::{IntoPyArray, PyArray1, PyArray2};
@@ -55,13 +55,9 @@ impl Model {
         threads: Given<'_>,
     ) -> PyResult<Self> {
         let device = arguments::string("device", device)?;
-        device.parse::<Device>().map_err(|e| errors::to_python(py, &e))?;
+        let device = device.parse::<Device>().map_err(|e| errors::to_python(py, &e))?;
         let dtype = arguments::string("dtype", dtype)?;
-        if dtype != "float32" {
-            let message =
-                format!("dtype: got {dtype:?}, wanted \"float32\", the one that this version computes in");
-            return Err(errors::argument(py, "dtype", &message));
-        }
+        let dtype = dtype.parse::<Dtype>().map_err(|e| errors::to_python(py, &e))?;
         let knobs = Knobs {
             query_length: arguments::optional_size("query_length", &query_length)?,
             document_length: arguments::optional_size("document_length", &document_length)?,
@@ -74,7 +70,8 @@ impl Model {
                 &attend_to_expansion_tokens,
             )?,
         };
-        let options = OpenOptions { knobs, threads: arguments::optional_size("threads", &threads)? };
+        let threads = arguments::optional_size("threads", &threads)?;
+        let options = OpenOptions { knobs, device, dtype, threads };
         let open = if from_bert { ColBert::from_bert } else { ColBert::open_with };
         let inner = detached(py, move || open(path, options))?;
         Ok(Self { inner })
@@ -101,9 +98,9 @@ impl Model {
     /// What was read from the checkpoint, as JSON.
     fn info(&self) -> String {
         let spec = self.inner.spec();
-        let dense: Vec<Value> = spec
-            .dense
-            .iter()
+        let dense: Vec<Value> = self
+            .inner
+            .dense()
             .map(|layer| {
                 json!({
                     "in_features": layer.in_features,
@@ -114,11 +111,21 @@ impl Model {
                 })
             })
             .collect();
+        let pooling = spec.pooling.as_ref().map(|spec| {
+            json!({
+                "pool_factor": spec.pooling.factor,
+                "protected_tokens": spec.pooling.protected,
+                "normalize": spec.pooling.normalize,
+                "roles": roles(&spec.roles),
+            })
+        });
         json!({
+            "format": spec.format.to_string(),
             "architecture": self.inner.architecture(),
             "dim": self.inner.dim(),
             "device": self.inner.device().to_string(),
-            "dtype": "float32",
+            "dtype": self.inner.dtype().to_string(),
+            "stored_dtypes": self.inner.stored_dtypes(),
             "threads": self.inner.threads(),
             "query_length": setting(&spec.query_length),
             "document_length": setting(&spec.document_length),
@@ -127,12 +134,19 @@ impl Model {
             "document_prefix": setting(&spec.document_prefix),
             "document_prefix_id": self.inner.tokenizer().prefix_id(Role::Document),
             "do_query_expansion": setting(&spec.do_query_expansion),
+            "query_expansion_length": setting(&spec.expansion_length),
             "attend_to_expansion_tokens": setting(&spec.attend_to_expansion_tokens),
             "skiplist_words": setting(&spec.skiplist_words),
+            "skiplist_roles": roles(&spec.skiplist_roles),
+            "keep_only_token_ids": spec.keep_only_token_ids,
             "do_lower_case": setting(&spec.do_lower_case),
             "prompts": spec.prompts.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
-            "default_prompt_name": spec.default_prompt_name,
+            "query_prompt_name": spec.query_prompt_name,
+            "document_prompt_name": spec.document_prompt_name,
             "dense": dense,
+            "normalize": spec.normalize,
+            "pooling": pooling,
+            "warnings": self.inner.warnings(),
         })
         .to_string()
     }
@@ -212,6 +226,10 @@ impl Model {
 
 fn role(is_query: bool) -> Role {
     if is_query { Role::Query } else { Role::Document }
+}
+
+fn roles(roles: &[Role]) -> Vec<&'static str> {
+    roles.iter().map(|role| if *role == Role::Query { "query" } else { "document" }).collect()
 }
 
 fn setting<T: Clone + Into<Value>>(setting: &Setting<T>) -> Value {

@@ -74,6 +74,31 @@ impl JsonFile {
         })
     }
 
+    /// A whole number from 0 on, such as a token id.
+    pub(crate) fn index(&self, key: &str) -> Result<Option<u32>> {
+        self.read(key, "a whole number from 0 to 4294967295", |v| {
+            v.as_u64().and_then(|n| u32::try_from(n).ok())
+        })
+    }
+
+    /// A list of whole numbers from 0 on.
+    pub(crate) fn indices(&self, key: &str) -> Result<Option<Vec<u32>>> {
+        self.read(key, "a list of whole numbers from 0 to 4294967295", |v| {
+            v.as_array()?.iter().map(|n| n.as_u64().and_then(|n| u32::try_from(n).ok())).collect()
+        })
+    }
+
+    /// An object inside this one.
+    pub(crate) fn object(&self, key: &str) -> Result<Option<Self>> {
+        let nested = |v: &Value| Some(Self { path: self.path.clone(), object: v.as_object()?.clone() });
+        self.read(key, "an object", nested)
+    }
+
+    /// Whether the key is there and says `null`.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.object.get(key).is_some_and(Value::is_null)
+    }
+
     pub(crate) fn positive(&self, key: &str) -> Result<Option<f64>> {
         self.read(key, "a number above 0", |v| v.as_f64().filter(|x| x.is_finite() && *x > 0.0))
     }

@@ -1,7 +1,10 @@
 //! A folder on disk -> one typed [`Spec`], in which every setting says where its value came from.
 
 mod json;
+mod modules;
+mod multi_vector;
 mod pylate;
+mod stanford;
 mod tokenizer_files;
 mod weights;
 
@@ -13,7 +16,24 @@ pub(crate) use tokenizer_files::TokenizerFiles;
 pub(crate) use weights::{Provenance, Weights};
 
 use crate::error::{Error, Result};
-use crate::ops::Activation;
+use crate::files;
+use crate::pool::Pooling;
+use crate::project::DenseShape;
+use crate::tokenize::Role;
+
+/// `string.punctuation`, PyLate's default skiplist.
+const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
+
+/// The names under which sentence-transformers has saved this file, newest first.
+const TRANSFORMER_CONFIGS: [&str; 7] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
 
 /// What a caller may set when a model is opened; `None` means "as the model says".
 #[derive(Debug, Clone, Default)]
@@ -71,6 +91,19 @@ pub struct Setting<T> {
     pub origin: Origin,
 }
 
+impl<T> Setting<T> {
+    fn or_default(argument: Option<T>, default: T) -> Self {
+        match argument {
+            Some(value) => Self { value, origin: Origin::Argument },
+            None => Self { value: default, origin: Origin::Default },
+        }
+    }
+
+    fn from_file(value: T, file: &JsonFile, key: &str) -> Self {
+        Self { value, origin: Origin::File { file: file.path.clone(), key: key.to_owned() } }
+    }
+}
+
 impl<T: fmt::Debug> Setting<T> {
     /// The error for a value that does not fit the rest of the model: it blames the file that the value came from,
     /// else the argument.
@@ -85,20 +118,42 @@ impl<T: fmt::Debug> Setting<T> {
     }
 }
 
-/// One Dense layer of the projection: `act(W x + b)`, then the residual.
+/// One Dense layer of the projection, and where its weights are.
 #[derive(Debug, Clone)]
-pub struct DenseSpec {
+pub(crate) struct DenseSpec {
     pub(crate) folder: PathBuf,
-    /// Inputs.
-    pub in_features: usize,
-    /// Outputs.
-    pub out_features: usize,
-    /// Whether there is a bias.
-    pub bias: bool,
-    /// The activation, applied before the residual.
-    pub activation: Activation,
-    /// Whether the input (projected if the sizes differ) is added at the end.
-    pub use_residual: bool,
+    pub(crate) shape: DenseShape,
+}
+
+/// Who wrote a checkpoint, which decides what its texts go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// PyLate, all versions; and what sentence-transformers wrote for single vectors.
+    PyLate,
+    /// Stanford's ColBERT, `HF_ColBERT`.
+    Stanford,
+    /// sentence-transformers 6 and newer.
+    MultiVectorEncoder,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PyLate => "PyLate",
+            Self::Stanford => "Stanford (HF_ColBERT)",
+            Self::MultiVectorEncoder => "sentence-transformers 6 (MultiVectorEncoder)",
+        })
+    }
+}
+
+/// Token pooling that a checkpoint prescribes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolingSpec {
+    /// How rows are pooled.
+    pub pooling: Pooling,
+    /// Whose rows.
+    pub roles: Vec<Role>,
 }
 
 /// Everything that a checkpoint folder says, and what the caller said over it.
@@ -107,8 +162,10 @@ pub struct Spec {
     /// The folder.
     pub root: PathBuf,
     pub(crate) transformer: PathBuf,
-    /// The Dense chain, in `modules.json` order.
-    pub dense: Vec<DenseSpec>,
+    /// Who wrote it.
+    pub format: Format,
+    /// The Dense chain, in `modules.json` order; Stanford's stands among the backbone's weights instead.
+    pub(crate) dense: Vec<DenseSpec>,
     /// See [`Knobs::query_length`].
     pub query_length: Setting<usize>,
     /// See [`Knobs::document_length`].
@@ -119,16 +176,32 @@ pub struct Spec {
     pub document_prefix: Setting<String>,
     /// See [`Knobs::skiplist_words`].
     pub skiplist_words: Setting<Vec<String>>,
+    /// Whose rows the skiplist drops.
+    pub skiplist_roles: Vec<Role>,
+    /// If not empty, the only tokens whose document rows are kept.
+    pub keep_only_token_ids: Vec<u32>,
     /// See [`Knobs::do_query_expansion`].
     pub do_query_expansion: Setting<bool>,
+    /// The fewest rows of an expanded query; `query_length`, but for a model that leaves long queries long.
+    pub expansion_length: Setting<usize>,
+    /// The token that fills queries, where the checkpoint names one.
+    pub expansion_token: Option<String>,
     /// See [`Knobs::attend_to_expansion_tokens`].
     pub attend_to_expansion_tokens: Setting<bool>,
     /// Whether the text is lowercased before it is tokenised.
     pub do_lower_case: Setting<bool>,
-    /// Named prompts, used on request only.
+    /// Named prompts.
     pub prompts: Vec<(String, String)>,
-    /// The prompt that is used without being asked for, if the model has one.
-    pub default_prompt_name: Option<String>,
+    /// The prompt that queries have without being asked for, if any.
+    pub query_prompt_name: Option<String>,
+    /// The prompt that documents have without being asked for, if any.
+    pub document_prompt_name: Option<String>,
+    /// Whether rows are divided by their length.
+    pub normalize: bool,
+    /// What is pooled after that.
+    pub pooling: Option<PoolingSpec>,
+    /// Whether the model asks for the mean over query rows instead of the sum: the order of documents is the same.
+    pub mean_similarity: bool,
 }
 
 /// Whether the checkpoint must have a projection, or must not.
@@ -139,8 +212,90 @@ pub(crate) enum Projection {
 }
 
 impl Spec {
-    /// Reads a folder in PyLate's format.
+    /// Reads a folder in any of the three formats.
     pub(crate) fn read(root: &Path, projection: Projection, knobs: &Knobs) -> Result<Self> {
-        pylate::read(root, projection, knobs)
+        if !root.is_dir() {
+            let found = if root.exists() { "is a file" } else { "no such folder" };
+            let problem = format!("{found}; wanted the folder of a checkpoint");
+            return Err(Error::Missing { path: root.to_owned(), problem });
+        }
+        let modules = modules::read(root)?;
+        let config = JsonFile::open_optional(&root.join("config_sentence_transformers.json"))?;
+        let is_native = config.string("model_type")?.as_deref() == Some("MultiVectorEncoder");
+        if projection == Projection::Required {
+            if is_native {
+                let missing = || Error::Missing {
+                    path: root.join("modules.json"),
+                    problem: "no such file; a MultiVectorEncoder lists its modules in it".to_owned(),
+                };
+                return multi_vector::read(root, modules.ok_or_else(missing)?, &config, knobs);
+            }
+            let has_dense = modules.iter().flatten().any(|module| module.kind == "Dense");
+            let transformer = modules.iter().flatten().next().map_or(root, |module| &module.folder);
+            if !has_dense && stanford::is_stanford(transformer)? {
+                return stanford::read(root, transformer.to_owned(), knobs);
+            }
+        }
+        pylate::read(root, modules, &config, projection, knobs)
     }
+
+    /// What holds where a format says nothing.
+    fn plain(root: &Path, transformer: PathBuf) -> Self {
+        fn default<T: Default>() -> Setting<T> {
+            Setting { value: T::default(), origin: Origin::Default }
+        }
+        Self {
+            root: root.to_owned(),
+            transformer,
+            format: Format::PyLate,
+            dense: Vec::new(),
+            query_length: default(),
+            document_length: default(),
+            query_prefix: default(),
+            document_prefix: default(),
+            skiplist_words: default(),
+            skiplist_roles: vec![Role::Document],
+            keep_only_token_ids: Vec::new(),
+            do_query_expansion: default(),
+            expansion_length: default(),
+            expansion_token: None,
+            attend_to_expansion_tokens: default(),
+            do_lower_case: default(),
+            prompts: Vec::new(),
+            query_prompt_name: None,
+            document_prompt_name: None,
+            normalize: true,
+            pooling: None,
+            mean_similarity: false,
+        }
+    }
+
+    /// Without an expansion there is nothing of it to attend to.
+    fn attend_only_to_an_expansion(&mut self) {
+        if !self.do_query_expansion.value {
+            let origin = self.do_query_expansion.origin.clone();
+            self.attend_to_expansion_tokens = Setting { value: false, origin };
+        }
+    }
+}
+
+/// Argument over file over default. The file is read in any case: a wrong type is an error even where it is overruled.
+fn choose<T>(
+    argument: Option<T>,
+    file: &JsonFile,
+    key: &str,
+    read: impl Fn(&JsonFile, &str) -> Result<Option<T>>,
+    default: T,
+) -> Result<Setting<T>> {
+    let stored = read(file, key)?;
+    Ok(match (argument, stored) {
+        (None, Some(value)) => Setting::from_file(value, file, key),
+        (argument, _) => Setting::or_default(argument, default),
+    })
+}
+
+/// What sentence-transformers notes about the transformer.
+fn transformer_config(folder: &Path) -> Result<JsonFile> {
+    let found = TRANSFORMER_CONFIGS.iter().map(|name| folder.join(name)).find(|path| files::stands(path));
+    JsonFile::open_optional(&found.unwrap_or_else(|| folder.join(TRANSFORMER_CONFIGS[0])))
 }

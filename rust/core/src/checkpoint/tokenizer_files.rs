@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tokenizers::normalizers::{BertNormalizer, NormalizerWrapper};
-use tokenizers::{Tokenizer, TruncationDirection};
+use tokenizers::normalizers::{BertNormalizer, Lowercase, NormalizerWrapper, Sequence};
+use tokenizers::{AddedToken, Tokenizer, TruncationDirection};
 
 use super::JsonFile;
 use crate::error::{Error, Result};
@@ -21,6 +21,17 @@ pub(crate) struct TokenizerFiles {
     pub(crate) path: PathBuf,
 }
 
+/// What a tokenizer says about itself cannot hang or end the process: the library panics on a few malformed files.
+fn parse(path: &Path, bytes: &[u8]) -> Result<Tokenizer> {
+    let parsed = std::panic::catch_unwind(|| Tokenizer::from_bytes(bytes));
+    let problem = match parsed {
+        Ok(Ok(tokenizer)) => return Ok(tokenizer),
+        Ok(Err(error)) => format!("not a tokenizer: {error}"),
+        Err(_) => "not a tokenizer: the library that reads it gave up; fetch the checkpoint again".to_owned(),
+    };
+    Err(Error::model(path, "", problem))
+}
+
 /// Tokens of `BertTokenizer` that hold when no file names others.
 const BERT_DEFAULTS: [(&str, &str); 2] = [("mask_token", "[MASK]"), ("pad_token", "[PAD]")];
 
@@ -29,7 +40,7 @@ impl TokenizerFiles {
         let path = folder.join("tokenizer.json");
         let bytes = files::read(&path, "the tokenizer is read from it")?;
         let invalid = |e: tokenizers::Error| Error::model(&path, "", format!("not a tokenizer: {e}"));
-        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(invalid)?;
+        let mut tokenizer = parse(&path, &bytes)?;
         tokenizer.with_truncation(None).map_err(invalid)?;
         tokenizer.with_padding(None);
 
@@ -49,6 +60,38 @@ impl TokenizerFiles {
         };
         let expansion_token = expansion_token(folder, &config, &tokenizer, is_bert)?;
         Ok(Self { tokenizer, truncation, expansion_token, path })
+    }
+}
+
+impl TokenizerFiles {
+    /// Makes the prefixes tokens that are found in a text as a whole, as PyLate does: those of Stanford's format stand in
+    /// the vocabulary only, whose words would be taken apart. What the vocabulary lacks is left to the caller to refuse.
+    pub(crate) fn add_prefixes(&mut self, prefixes: [&str; 2]) -> Result<()> {
+        let known = prefixes.into_iter().filter(|prefix| self.tokenizer.token_to_id(prefix).is_some());
+        let tokens: Vec<AddedToken> = known.map(|prefix| AddedToken::from(prefix, false)).collect();
+        let failed = |e| Error::model(&self.path, "added_tokens", format!("cannot add {prefixes:?}: {e}"));
+        self.tokenizer.add_tokens(tokens).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Lowercases inside the tokenizer, as sentence-transformers 6 does: added tokens keep their case, the words between
+    /// them lose it.
+    pub(crate) fn lowercase(&mut self) -> Result<()> {
+        let lowercase = NormalizerWrapper::from(Lowercase);
+        let chain = match self.tokenizer.get_normalizer().cloned() {
+            None => lowercase,
+            Some(NormalizerWrapper::Lowercase(_)) => return Ok(()),
+            Some(NormalizerWrapper::Sequence(sequence)) => {
+                if sequence.as_ref().iter().any(|part| matches!(part, NormalizerWrapper::Lowercase(_))) {
+                    return Ok(());
+                }
+                Sequence::new([&[lowercase], sequence.as_ref()].concat()).into()
+            }
+            Some(other) => Sequence::new(vec![lowercase, other]).into(),
+        };
+        let failed = |e| Error::model(&self.path, "normalizer", format!("cannot lowercase: {e}"));
+        self.tokenizer.with_normalizer(Some(chain)).map_err(failed)?;
+        Ok(())
     }
 }
 

@@ -2,167 +2,119 @@
 
 use candle_core::Tensor;
 
-use super::Encoder;
+use super::post_norm::{BERT_NAMES, PostNormLayer, Sizes};
+use super::{Architecture, Encoder, parts};
 use crate::batch::Batch;
 use crate::checkpoint::{JsonFile, Weights};
 use crate::error::Result;
-use crate::ops::{Activation, Embedding, LayerNorm, Linear, attention};
+use crate::ops::{Embedding, LayerNorm, Numbering};
 
-/// What stands before the names when a model with a head was saved.
-pub(super) const PREFIX: &str = "bert.";
+pub(super) const ARCHITECTURE: Architecture = Architecture {
+    model_types: &["bert"],
+    prefix: "bert.",
+    own_code: &[],
+    load: |config, weights| Ok(Box::new(Bert::load(config, weights)?)),
+};
 
-pub(super) struct Bert {
-    config: Config,
-    embedding: Embedding,
-    norm: LayerNorm,
-    layers: Vec<Layer>,
-}
-
-struct Config {
-    vocab_size: usize,
-    hidden_size: usize,
-    layers: usize,
-    heads: usize,
-    intermediate_size: usize,
-    positions: usize,
-    token_types: usize,
-    activation: Activation,
-    layer_norm_eps: f64,
-}
-
-struct Layer {
-    qkv: Linear,
-    attention_output: Linear,
-    attention_norm: LayerNorm,
-    intermediate: Linear,
-    output: Linear,
-    output_norm: LayerNorm,
+struct Bert {
+    sizes: Sizes,
+    embeddings: Embeddings,
+    layers: Vec<PostNormLayer>,
 }
 
 impl Bert {
-    pub(super) fn load(file: &JsonFile, weights: &Weights) -> Result<Self> {
-        let config = Config::read(file)?;
-        let hidden = config.hidden_size;
-        let words = weights.get("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
-        let positions = weights.get("embeddings.position_embeddings.weight", &[config.positions, hidden])?;
-        let types = weights.get("embeddings.token_type_embeddings.weight", &[config.token_types, hidden])?;
-        let norm = layer_norm(weights, "embeddings.LayerNorm", &config)?;
-        let layers = (0..config.layers)
-            .map(|index| Layer::load(weights, &format!("encoder.layer.{index}"), &config))
-            .collect::<Result<_>>()?;
-        Ok(Self { config, embedding: Embedding::new(words, &positions, &types)?, norm, layers })
+    fn load(config: &JsonFile, weights: &Weights) -> Result<Self> {
+        let sizes = sizes(config)?;
+        let positions = parts::size(config, "max_position_embeddings")?;
+        let embeddings = Embeddings::load(config, weights, &sizes, Numbering::FromZero, positions)?;
+        let layer =
+            |index| PostNormLayer::load(weights, &format!("encoder.layer.{index}"), &BERT_NAMES, &sizes);
+        let layers = (0..parts::layers(config, "num_hidden_layers")?).map(layer).collect::<Result<_>>()?;
+        Ok(Self { sizes, embeddings, layers })
     }
 }
 
 impl Encoder for Bert {
     fn forward(&self, batch: &Batch) -> Result<Tensor> {
-        let mut hidden = self.norm.forward(&self.embedding.forward(batch)?)?;
-        for layer in &self.layers {
-            hidden = layer.forward(&hidden, self.config.heads, batch)?;
-        }
-        Ok(hidden)
+        let hidden = self.embeddings.forward(batch)?;
+        self.layers.iter().try_fold(hidden, |hidden, layer| layer.forward(&hidden, None, batch))
     }
 
     fn hidden_size(&self) -> usize {
-        self.config.hidden_size
+        self.sizes.hidden
     }
 
     fn positions(&self) -> usize {
-        self.config.positions
+        self.embeddings.positions
     }
 
     fn vocabulary(&self) -> usize {
-        self.config.vocab_size
+        self.embeddings.vocabulary
     }
 
     fn describe(&self) -> String {
-        let Config { layers, heads, layer_norm_eps, .. } = &self.config;
-        let activation = self.config.activation.name();
-        format!(
-            "bert layers={layers} heads={heads} activation={activation} layer_norm_eps={layer_norm_eps:e}"
-        )
+        describe("bert", self.layers.len(), &self.sizes)
     }
 }
 
-impl Layer {
-    fn load(weights: &Weights, name: &str, config: &Config) -> Result<Self> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let tensors = |part: &str, inputs, outputs| -> Result<(Tensor, Tensor)> {
-            let weight = weights.get(&format!("{name}.{part}.weight"), &[outputs, inputs])?;
-            Ok((weight, weights.get(&format!("{name}.{part}.bias"), &[outputs])?))
-        };
-        let linear = |part: &str, inputs, outputs, activation| -> Result<Linear> {
-            let (weight, bias) = tensors(part, inputs, outputs)?;
-            Ok(Linear::new(&weight, Some(&bias), activation)?)
-        };
-        // One product instead of three: the columns are query, key and value.
-        let (query, query_bias) = tensors("attention.self.query", hidden, hidden)?;
-        let (key, key_bias) = tensors("attention.self.key", hidden, hidden)?;
-        let (value, value_bias) = tensors("attention.self.value", hidden, hidden)?;
-        let qkv = Tensor::cat(&[query, key, value], 0)?;
-        let qkv_bias = Tensor::cat(&[query_bias, key_bias, value_bias], 0)?;
-        Ok(Self {
-            qkv: Linear::new(&qkv, Some(&qkv_bias), Activation::Identity)?,
-            attention_output: linear("attention.output.dense", hidden, hidden, Activation::Identity)?,
-            attention_norm: layer_norm(weights, &format!("{name}.attention.output.LayerNorm"), config)?,
-            intermediate: linear("intermediate.dense", hidden, inner, config.activation)?,
-            output: linear("output.dense", inner, hidden, Activation::Identity)?,
-            output_norm: layer_norm(weights, &format!("{name}.output.LayerNorm"), config)?,
-        })
+/// Words, positions, token types and their norm, under the names that BERT and RoBERTa share.
+pub(super) struct Embeddings {
+    table: Embedding,
+    norm: LayerNorm,
+    pub(super) vocabulary: usize,
+    /// How many positions a text may have.
+    pub(super) positions: usize,
+}
+
+impl Embeddings {
+    /// Loads a table of `rows` positions.
+    pub(super) fn load(
+        config: &JsonFile,
+        weights: &Weights,
+        sizes: &Sizes,
+        numbering: Numbering,
+        rows: usize,
+    ) -> Result<Self> {
+        let (hidden, vocabulary) = (sizes.hidden, parts::size(config, "vocab_size")?);
+        let types = parts::size(config, "type_vocab_size")?;
+        let words = weights.get("embeddings.word_embeddings.weight", &[vocabulary, hidden])?;
+        let places = weights.get("embeddings.position_embeddings.weight", &[rows, hidden])?;
+        let types = weights.get("embeddings.token_type_embeddings.weight", &[types, hidden])?;
+        let table = Embedding::new(words)?.with_positions(&places, Some(&types), numbering)?;
+        let norm = parts::layer_norm(weights, "embeddings.LayerNorm", hidden, true, sizes.layer_norm_eps)?;
+        Ok(Self { table, norm, vocabulary, positions: rows })
     }
 
-    fn forward(&self, hidden: &Tensor, heads: usize, batch: &Batch) -> Result<Tensor> {
-        let size = hidden.dim(1)?;
-        let qkv = self.qkv.forward(hidden)?;
-        let column = |index: usize| qkv.narrow(1, index * size, size);
-        let attended = attention(&column(0)?, &column(1)?, &column(2)?, heads, batch)?;
-        let hidden =
-            self.attention_norm.forward(&self.attention_output.forward_with_residual(&attended, hidden)?)?;
-        let inner = self.intermediate.forward(&hidden)?;
-        Ok(self.output_norm.forward(&self.output.forward_with_residual(&inner, &hidden)?)?)
+    pub(super) fn forward(&self, batch: &Batch) -> Result<Tensor> {
+        Ok(self.norm.forward(&self.table.forward(batch)?)?)
     }
 }
 
-impl Config {
-    fn read(file: &JsonFile) -> Result<Self> {
-        let size = |key| file.require(key, "a whole number of at least 1", JsonFile::size);
-        let act = file.require("hidden_act", "an activation such as \"gelu\"", JsonFile::string)?;
-        let activation = Activation::from_hidden_act(&act).ok_or_else(|| {
-            file.error(
-                "hidden_act",
-                format!("got {act:?}, wanted one of gelu, gelu_new, gelu_pytorch_tanh, relu, silu, swish"),
-            )
-        })?;
-        let kind = file.string("position_embedding_type")?.unwrap_or_else(|| "absolute".to_owned());
-        if kind != "absolute" {
-            return Err(file.error("position_embedding_type", format!("got {kind:?}, wanted \"absolute\"")));
-        }
-        for key in ["is_decoder", "add_cross_attention"] {
-            if file.bool(key)? == Some(true) {
-                return Err(file.error(key, "got true, wanted an encoder"));
-            }
-        }
-        let config = Self {
-            vocab_size: size("vocab_size")?,
-            hidden_size: size("hidden_size")?,
-            layers: size("num_hidden_layers")?,
-            heads: size("num_attention_heads")?,
-            intermediate_size: size("intermediate_size")?,
-            positions: size("max_position_embeddings")?,
-            token_types: size("type_vocab_size")?,
-            activation,
-            layer_norm_eps: file.positive("layer_norm_eps")?.unwrap_or(1e-12),
-        };
-        if !config.hidden_size.is_multiple_of(config.heads) {
-            let problem =
-                format!("got {}, wanted a divisor of hidden_size {}", config.heads, config.hidden_size);
-            return Err(file.error("num_attention_heads", problem));
-        }
-        Ok(config)
+/// The sizes in a configuration with BERT's keys.
+pub(super) fn sizes(config: &JsonFile) -> Result<Sizes> {
+    parts::positions_are(config, "absolute")?;
+    for key in ["is_decoder", "add_cross_attention"] {
+        parts::refuse(config, key, "an encoder")?;
     }
+    plain_sizes(config)
 }
 
-fn layer_norm(weights: &Weights, name: &str, config: &Config) -> Result<LayerNorm> {
-    let part = |suffix| weights.get(&format!("{name}.{suffix}"), &[config.hidden_size]);
-    Ok(LayerNorm::new(&part("weight")?, &part("bias")?, config.layer_norm_eps)?)
+/// The same, whatever the positions.
+pub(super) fn plain_sizes(config: &JsonFile) -> Result<Sizes> {
+    let hidden = parts::size(config, "hidden_size")?;
+    let heads = parts::size(config, "num_attention_heads")?;
+    Ok(Sizes {
+        hidden,
+        heads,
+        head_size: parts::head_size(config, "num_attention_heads", heads, hidden)?,
+        intermediate: parts::size(config, "intermediate_size")?,
+        activation: parts::activation(config, "hidden_act", None)?,
+        layer_norm_eps: config.positive("layer_norm_eps")?.unwrap_or(1e-12),
+    })
+}
+
+pub(super) fn describe(name: &str, layers: usize, sizes: &Sizes) -> String {
+    let Sizes { heads, layer_norm_eps, .. } = sizes;
+    let activation = sizes.activation.name();
+    format!("{name} layers={layers} heads={heads} activation={activation} layer_norm_eps={layer_norm_eps:e}")
 }

@@ -1,25 +1,89 @@
 //! Attention inside every text of a ragged batch.
 
+use std::ops::Range;
+
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use multiversion::multiversion;
 
 use super::lanes::fold_lanes;
-use super::{Matrix, Rows, Store, matmul};
+use super::{Matrix, Rows, Store, composed, fused, matmul};
 use crate::batch::Batch;
 
-/// `softmax(q k' / sqrt(head_size)) v`, text by text and head by head.
+/// Which tokens of its own text a token may see, besides that nobody sees those behind the text's first `attended`:
+/// the mask tokens of an expanded query get rows of their own and are seen by nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mask {
+    /// All of them.
+    Bidirectional,
+    /// Those at most so many positions away, on both sides.
+    Window(usize),
+    /// Itself and those before it.
+    Causal,
+}
+
+impl Mask {
+    /// The tokens that the token at `row` sees, of a text with `attended` tokens to be seen; it may be none.
+    pub(super) fn visible(self, row: usize, attended: usize) -> Range<usize> {
+        let (start, end) = match self {
+            Self::Bidirectional => (0, attended),
+            Self::Window(reach) => (row.saturating_sub(reach), attended.min(row.saturating_add(reach + 1))),
+            Self::Causal => (0, attended.min(row + 1)),
+        };
+        start.min(end)..end
+    }
+}
+
+/// How the columns of queries, keys and values are shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Heads of the queries.
+    pub query: usize,
+    /// Heads of keys and values, each for as many heads of the queries as it divides among.
+    pub key_value: usize,
+    /// Columns of a head.
+    pub size: usize,
+}
+
+impl Heads {
+    /// As many heads for keys and values as for queries.
+    pub fn equal(count: usize, size: usize) -> Self {
+        Self { query: count, key_value: count, size }
+    }
+
+    /// The columns of the queries, and those of the keys.
+    pub fn widths(self) -> (usize, usize) {
+        (self.query * self.size, self.key_value * self.size)
+    }
+}
+
+/// `softmax(q k' / sqrt(head_size)) v`, text by text and head by head; a token that sees nothing gives zeros.
 ///
-/// `q`, `k` and `v` are `[tokens, heads * head_size]`, column slices of one tensor included. Every token of a text
-/// sees the text's first `attended` tokens: the mask tokens of an expanded query get rows of their own and are seen
-/// by nobody, and nothing is padded.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, batch: &Batch) -> Result<Tensor> {
-    q.apply_op3_no_bwd(k, v, &Attention { heads, batch })
+/// `q` is `[tokens, query heads * head_size]`, `k` and `v` are `[tokens, key heads * head_size]`, column slices of one
+/// tensor included. Nothing is padded.
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    mask: Mask,
+    batch: &Batch,
+) -> Result<Tensor> {
+    if fused(q) {
+        q.apply_op3_no_bwd(k, v, &Attention { heads, mask, batch })
+    } else {
+        composed::attention(q, k, v, heads, mask, batch)
+    }
 }
 
 struct Attention<'a> {
-    heads: usize,
+    heads: Heads,
+    mask: Mask,
     batch: &'a Batch,
 }
+
+/// Rows that are multiplied at once: enough to fill the product, few enough that the weights of a long text stay
+/// small and a window skips most of it.
+const BLOCK: usize = 256;
 
 impl CustomOp3 for Attention<'_> {
     fn name(&self) -> &'static str {
@@ -36,34 +100,53 @@ impl CustomOp3 for Attention<'_> {
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (q, k, v) = (Rows::new(q, q_layout)?, Rows::new(k, k_layout)?, Rows::new(v, v_layout)?);
-        let width = q.width;
+        let Heads { query, key_value, size } = self.heads;
         let sizes = [q.count, k.count, v.count];
-        if self.heads == 0
+        if query == 0
+            || key_value == 0
+            || query % key_value != 0
             || sizes != [self.batch.ids().len(); 3]
-            || k.width != width
-            || v.width != width
-            || width % self.heads != 0
+            || [q.width, k.width, v.width] != [query * size, key_value * size, key_value * size]
         {
-            candle_core::bail!("attention of {} heads: got {sizes:?} rows of {width}", self.heads)
+            candle_core::bail!("attention of {:?}: got {sizes:?} rows of {}", self.heads, q.width)
         }
-        let head_size = width / self.heads;
-        let scale = 1.0 / (head_size as f32).sqrt();
-        let mut out = vec![0.0; q.count * width];
+        let scale = 1.0 / (size as f32).sqrt();
+        let mut out = vec![0.0; q.count * q.width];
         let mut weights = Vec::new();
-        for (start, rows, attended) in self.batch.texts().filter(|(_, rows, _)| *rows > 0) {
-            weights.resize(rows * attended, 0.0);
-            for head in 0..self.heads {
-                let column = head * head_size;
-                let part = |x: &Rows<'_>| x.stride * start + column;
-                let queries = Matrix::rows(&q.data[part(&q)..], q.stride);
-                let keys = Matrix::rows(&k.data[part(&k)..], k.stride);
-                let values = Matrix::rows(&v.data[part(&v)..], v.stride);
-                let size = (rows, head_size, attended);
-                matmul(size, queries, keys.transposed(), (&mut weights, attended), Store::Scaled(scale));
-                weights.chunks_exact_mut(attended).for_each(softmax);
-                let out = (&mut out[start * width + column..], width);
-                let size = (rows, attended, head_size);
-                matmul(size, Matrix::rows(&weights, attended), values, out, Store::Scaled(1.0));
+        for (start, rows, attended) in self.batch.texts() {
+            for first in (0..rows).step_by(BLOCK) {
+                let block = first..rows.min(first + BLOCK);
+                let seen =
+                    self.mask.visible(first, attended).start..self.mask.visible(block.end - 1, attended).end;
+                if seen.is_empty() {
+                    continue;
+                }
+                weights.resize(block.len() * seen.len(), 0.0);
+                for head in 0..query {
+                    let part = |x: &Rows<'_>, row, head| x.stride * (start + row) + head * size;
+                    let shared = head / (query / key_value);
+                    let queries = Matrix::rows(&q.data[part(&q, first, head)..], q.stride);
+                    let keys = Matrix::rows(&k.data[part(&k, seen.start, shared)..], k.stride);
+                    let values = Matrix::rows(&v.data[part(&v, seen.start, shared)..], v.stride);
+                    let sizes = (block.len(), size, seen.len());
+                    matmul(
+                        sizes,
+                        queries,
+                        keys.transposed(),
+                        (&mut weights, seen.len()),
+                        Store::Scaled(scale),
+                    );
+                    for (row, weights) in block.clone().zip(weights.chunks_exact_mut(seen.len())) {
+                        let visible = self.mask.visible(row, attended);
+                        let (before, after) = (visible.start - seen.start, visible.end - seen.start);
+                        weights[..before].fill(0.0);
+                        weights[after..].fill(0.0);
+                        softmax(&mut weights[before..after]);
+                    }
+                    let out = (&mut out[(start + first) * q.width + head * size..], q.width);
+                    let sizes = (block.len(), seen.len(), size);
+                    matmul(sizes, Matrix::rows(&weights, seen.len()), values, out, Store::Scaled(1.0));
+                }
             }
         }
         Ok((CpuStorage::F32(out), q_layout.shape().clone()))
@@ -123,7 +206,18 @@ mod tests {
     }
 
     #[test]
+    fn a_mask_shows_what_it_says() {
+        assert_eq!(Mask::Bidirectional.visible(7, 5), 0..5);
+        assert_eq!(Mask::Causal.visible(0, 5), 0..1);
+        assert_eq!(Mask::Causal.visible(7, 5), 0..5);
+        assert_eq!(Mask::Window(2).visible(0, 5), 0..3);
+        assert_eq!(Mask::Window(2).visible(6, 5), 4..5);
+        assert!(Mask::Window(2).visible(7, 5).is_empty());
+    }
+
+    #[test]
     fn softmax_of_odd_sizes_sums_to_one() {
+        softmax(&mut []);
         for size in [1, 2, 15, 16, 17, 33] {
             let mut row: Vec<f32> = (0..size).map(|i| (i as f32 * 0.7).sin() * 30.0).collect();
             softmax(&mut row);

@@ -3,28 +3,40 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use multiversion::multiversion;
 
-use super::Rows;
 use super::lanes::fold_lanes;
+use super::{Rows, composed, fused};
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias`, row by row.
 pub struct LayerNorm {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-    eps: f32,
+    weight: Tensor,
+    bias: Option<Tensor>,
+    host_weight: Vec<f32>,
+    host_bias: Vec<f32>,
+    eps: f64,
 }
 
 impl LayerNorm {
-    /// From `weight` and `bias`, both `[features]`.
-    pub fn new(weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Self> {
-        if weight.dims() != bias.dims() {
-            candle_core::bail!("layer norm: got weights {:?} and biases {:?}", weight.dims(), bias.dims())
+    /// From `weight` and, where there is one, `bias`, both `[features]`.
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>, eps: f64) -> Result<Self> {
+        if bias.is_some_and(|bias| weight.dims() != bias.dims()) {
+            candle_core::bail!("layer norm: got weights {:?} and biases of another shape", weight.dims())
         }
-        Ok(Self { weight: weight.to_vec1()?, bias: bias.to_vec1()?, eps: eps as f32 })
+        let (host_weight, host_bias) = if fused(weight) {
+            let bias = bias.map(Tensor::to_vec1).transpose()?;
+            (weight.to_vec1()?, bias.unwrap_or_else(|| vec![0.0; weight.elem_count()]))
+        } else {
+            Default::default()
+        };
+        Ok(Self { weight: weight.clone(), bias: bias.cloned(), host_weight, host_bias, eps })
     }
 
     /// `[tokens, features] -> [tokens, features]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.apply_op1_no_bwd(self)
+        if fused(x) {
+            x.apply_op1_no_bwd(self)
+        } else {
+            composed::layer_norm(x, &self.weight, self.bias.as_ref(), self.eps)
+        }
     }
 }
 
@@ -35,14 +47,14 @@ impl CustomOp1 for LayerNorm {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = Rows::new(storage, layout)?;
-        if x.width != self.weight.len() {
-            candle_core::bail!("layer norm of {} features: got rows of {}", self.weight.len(), x.width)
+        if x.width != self.host_weight.len() {
+            candle_core::bail!("layer norm of {} features: got rows of {}", self.host_weight.len(), x.width)
         }
         let mut out = Vec::with_capacity(x.count * x.width);
         for index in 0..x.count {
             let start = out.len();
             out.extend_from_slice(x.row(index));
-            normalize(&mut out[start..], &self.weight, &self.bias, self.eps);
+            normalize(&mut out[start..], &self.host_weight, &self.host_bias, self.eps as f32);
         }
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }

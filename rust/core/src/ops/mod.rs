@@ -6,22 +6,37 @@
 
 mod activation;
 mod attention;
+mod blank;
+mod composed;
 mod embedding;
+mod gate;
 mod lanes;
 mod layer_norm;
 mod linear;
 mod matmul;
+mod rms_norm;
 mod rope;
+mod short_conv;
 
 pub use activation::Activation;
-pub use attention::attention;
-pub use embedding::Embedding;
+pub use attention::{Heads, Mask, attention};
+pub use blank::blank_unattended;
+pub use embedding::{Embedding, Numbering};
+pub use gate::gate;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub(crate) use matmul::{Matrix, Store, matmul};
+pub use rms_norm::RmsNorm;
 pub use rope::Rope;
+pub use short_conv::ShortConv;
 
-use candle_core::{CpuStorage, Layout};
+use candle_core::{CpuStorage, DType, Layout, Tensor};
+
+/// Whether the float32 kernels of this module compute with the tensor; else candle's own operations do, in whatever
+/// precision and on whatever device it is.
+fn fused(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
+}
 
 /// The rows of a float32 tensor `[tokens, features]` whose rows are contiguous but may lie apart, as those of a
 /// column slice do.

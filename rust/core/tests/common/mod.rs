@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use tempfile::TempDir;
 
 /// The largest difference that an element of a unit row may have (`tests/goldens/README.md`).
@@ -94,7 +94,7 @@ pub(crate) fn tensor(values: &[f32], shape: impl Into<candle_core::Shape>) -> Te
 }
 
 pub(crate) fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.flatten_all().unwrap().to_vec1().unwrap()
+    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// The largest difference; NaN if there is one, so that no comparison lets it pass.

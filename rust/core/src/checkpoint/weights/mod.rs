@@ -1,0 +1,236 @@
+//! Tensors by canonical name, whichever file format they stand in.
+
+mod pickle;
+mod pytorch;
+mod safetensors;
+mod shards;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use ::safetensors::Dtype;
+use candle_core::{DType, Device, Tensor};
+use memmap2::Mmap;
+
+use crate::device::Compute;
+use crate::error::{Error, Result};
+use crate::files;
+
+/// The weights of one folder: `model.safetensors`, else the shards of `model.safetensors.index.json`, else
+/// `pytorch_model.bin`.
+///
+/// Names are canonical: the backbone's own prefix (`bert.`) is gone and `LayerNorm.gamma/beta`, which transformers 5.3
+/// still writes, read as `weight/bias`. The files are mapped only while they are being read: tensors are copied out, so
+/// a file that changes later cannot reach into a running process.
+pub(crate) struct Weights {
+    folder: PathBuf,
+    prefix: String,
+    files: Vec<WeightsFile>,
+    entries: BTreeMap<String, Entry>,
+    compute: Compute,
+    used: RefCell<BTreeSet<String>>,
+}
+
+/// One mapped file.
+struct WeightsFile {
+    path: PathBuf,
+    map: Mmap,
+    stamp: Stamp,
+}
+
+/// One tensor's place: which of the files, and where in it.
+struct Entry {
+    file: usize,
+    stored: Stored,
+}
+
+/// A tensor as a file describes it.
+struct Stored {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+}
+
+/// The tensors that a model was made of, enough to read them again.
+#[derive(Debug, Clone)]
+pub(crate) struct Provenance {
+    folder: PathBuf,
+    prefix: String,
+    stamps: Vec<(PathBuf, Stamp)>,
+    names: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Weights {
+    /// Opens the weights of `folder`, whose tensor names may carry `prefix`. What is read from them goes to where
+    /// `compute` says.
+    pub(crate) fn open(folder: &Path, prefix: &str, compute: Compute) -> Result<Self> {
+        let single = folder.join("model.safetensors");
+        let index = folder.join("model.safetensors.index.json");
+        let pickle = folder.join("pytorch_model.bin");
+        let (files, tensors) = if !files::stands(&single) && files::stands(&index) {
+            shards::open(&index)?
+        } else if !files::stands(&single) && files::stands(&pickle) {
+            let file = WeightsFile::open(&pickle, "")?;
+            let tensors = pytorch::tensors(&pickle, &file.map)?;
+            (vec![file], tensors.into_iter().map(|stored| Entry { file: 0, stored }).collect())
+        } else {
+            let file = WeightsFile::open(&single, missing(folder))?;
+            let tensors = safetensors::tensors(&single, &file.map)?;
+            (vec![file], tensors.into_iter().map(|stored| Entry { file: 0, stored }).collect())
+        };
+        let entries = canonical(&files, tensors, prefix)?;
+        let (folder, prefix) = (folder.to_owned(), prefix.to_owned());
+        Ok(Self { folder, prefix, files, entries, compute, used: RefCell::default() })
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// The shape of a tensor, where no configuration says it.
+    pub(crate) fn shape(&self, name: &str) -> Result<&[usize]> {
+        Ok(&self.entry(name)?.stored.shape)
+    }
+
+    /// The tensor in the precision that is computed in, after its shape was checked.
+    pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let entry = self.entry(name)?;
+        if entry.stored.shape != shape {
+            let problem =
+                format!("shape {:?}, wanted {shape:?} as the configuration says", entry.stored.shape);
+            return Err(self.error(entry, problem));
+        }
+        self.used.borrow_mut().insert(name.to_owned());
+        Ok(self.compute.place(&self.float32(entry)?)?)
+    }
+
+    /// The types in which the tensors that were read are stored, as `F32` or `BF16 F32`.
+    pub(crate) fn stored_dtypes(&self) -> String {
+        let used = self.used.borrow();
+        let types =
+            used.iter().filter_map(|name| self.entries.get(name)).map(|e| format!("{:?}", e.stored.dtype));
+        types.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+    }
+
+    pub(crate) fn provenance(&self) -> Provenance {
+        Provenance {
+            folder: self.folder.clone(),
+            prefix: self.prefix.clone(),
+            stamps: self.stamps(),
+            names: self.used.borrow().clone(),
+        }
+    }
+
+    fn stamps(&self) -> Vec<(PathBuf, Stamp)> {
+        self.files.iter().map(|file| (file.path.clone(), file.stamp.clone())).collect()
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        self.entries.get(name).ok_or_else(|| {
+            let file = self.files.first().map_or(&self.folder, |file| &file.path);
+            Error::model(file, name, "no such tensor; are these the weights of this architecture?")
+        })
+    }
+
+    fn error(&self, entry: &Entry, problem: String) -> Error {
+        Error::model(&self.files[entry.file].path, &entry.stored.name, problem)
+    }
+
+    fn bytes(&self, entry: &Entry) -> &[u8] {
+        &self.files[entry.file].map[entry.stored.bytes.clone()]
+    }
+
+    fn float32(&self, entry: &Entry) -> Result<Tensor> {
+        let dtype = match entry.stored.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            other => return Err(self.error(entry, format!("dtype {other:?}, wanted F32, F16 or BF16"))),
+        };
+        let stored = Tensor::from_raw_buffer(self.bytes(entry), dtype, &entry.stored.shape, &Device::Cpu)?;
+        Ok(stored.to_dtype(DType::F32)?)
+    }
+}
+
+impl Provenance {
+    /// Feeds the hash with every tensor that was used: name, shape and float32 values.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if a file is no longer the one that was opened.
+    pub(crate) fn hash(&self, hasher: &mut blake3::Hasher) -> Result<()> {
+        let weights = Weights::open(&self.folder, &self.prefix, Compute::default())?;
+        let now = weights.stamps();
+        if let Some((path, _)) = self.stamps.iter().find(|stamp| !now.contains(stamp)) {
+            let problem = "changed since the model was opened from it; open the model again";
+            return Err(Error::model(path, "", problem));
+        }
+        for name in &self.names {
+            let Some(entry) = weights.entries.get(name) else { continue };
+            hasher.update(format!("{name}{:?}", entry.stored.shape).as_bytes());
+            if entry.stored.dtype == Dtype::F32 {
+                hasher.update(weights.bytes(entry));
+            } else {
+                for x in weights.float32(entry)?.flatten_all()?.to_vec1::<f32>()? {
+                    hasher.update(&x.to_le_bytes());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl WeightsFile {
+    fn open(path: &Path, hint: &str) -> Result<Self> {
+        let reading = |e| Error::reading(path, e, hint);
+        let file = files::open(path, hint)?;
+        let metadata = file.metadata().map_err(reading)?;
+        let stamp = Stamp { length: metadata.len(), modified: metadata.modified().ok() };
+        // SAFETY: the map is read-only and lives only while the checkpoint is opened; that nobody truncates the
+        // file in that moment is the one assumption that every memory-mapped reader makes.
+        let map = unsafe { Mmap::map(&file) }.map_err(reading)?;
+        Ok(Self { path: path.to_owned(), map, stamp })
+    }
+}
+
+/// What to say where no weights are.
+fn missing(folder: &Path) -> &'static str {
+    if files::stands(&folder.join("pytorch_model.bin.index.json")) {
+        "found pytorch_model.bin.index.json, pickled weights in shards, which are not read; save the weights as safetensors"
+    } else {
+        "the weights are read from it, from model.safetensors.index.json or from pytorch_model.bin"
+    }
+}
+
+/// The tensors by canonical name.
+fn canonical(files: &[WeightsFile], tensors: Vec<Entry>, prefix: &str) -> Result<BTreeMap<String, Entry>> {
+    let mut entries = BTreeMap::new();
+    for entry in tensors {
+        let name = canonical_name(&entry.stored.name, prefix);
+        if let Some(other) = entries.insert(name.clone(), entry) {
+            let problem = format!("more than one tensor stands for {name:?}; wanted one");
+            return Err(Error::model(&files[other.file].path, &other.stored.name, problem));
+        }
+    }
+    Ok(entries)
+}
+
+fn canonical_name(name: &str, prefix: &str) -> String {
+    let name = name.strip_prefix(prefix).unwrap_or(name);
+    if let Some(stem) = name.strip_suffix("LayerNorm.gamma") {
+        format!("{stem}LayerNorm.weight")
+    } else if let Some(stem) = name.strip_suffix("LayerNorm.beta") {
+        format!("{stem}LayerNorm.bias")
+    } else {
+        name.to_owned()
+    }
+}

@@ -1,0 +1,24 @@
+//! The header of a safetensors file.
+
+use std::path::Path;
+
+use safetensors::SafeTensors;
+
+use super::Stored;
+use crate::error::{Error, Result};
+
+/// The tensors of the file. The header is validated as a whole: sizes, order, no overlap, no gap.
+pub(super) fn tensors(path: &Path, content: &[u8]) -> Result<Vec<Stored>> {
+    let (header, metadata) = SafeTensors::read_metadata(content).map_err(|e| {
+        let problem = format!("not a whole safetensors file ({} bytes): {e}; fetch it again", content.len());
+        Error::model(path, "", problem)
+    })?;
+    let data = header + size_of::<u64>();
+    let stored = |(name, info): (String, &safetensors::tensor::TensorInfo)| Stored {
+        name,
+        dtype: info.dtype,
+        shape: info.shape.clone(),
+        bytes: data + info.data_offsets.0..data + info.data_offsets.1,
+    };
+    Ok(metadata.tensors().into_iter().map(stored).collect())
+}

@@ -1,0 +1,35 @@
+//! Gated activations: GeGLU, SwiGLU and their like.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+use super::{Activation, Rows, composed, fused};
+
+/// `[tokens, 2 n] -> [tokens, n]`: the activation of the first half of every row, times the second half.
+pub fn gate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    if fused(x) { x.apply_op1_no_bwd(&Gate(activation)) } else { composed::gate(x, activation) }
+}
+
+struct Gate(Activation);
+
+impl CustomOp1 for Gate {
+    fn name(&self) -> &'static str {
+        "gate"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = Rows::new(storage, layout)?;
+        let half = x.width / 2;
+        if half * 2 != x.width {
+            candle_core::bail!("gate: got rows of {}, wanted an even number", x.width)
+        }
+        let mut out = Vec::with_capacity(x.count * half);
+        for index in 0..x.count {
+            let (input, gate) = x.row(index).split_at(half);
+            let start = out.len();
+            out.extend_from_slice(input);
+            self.0.apply(&mut out[start..]);
+            out[start..].iter_mut().zip(gate).for_each(|(y, g)| *y *= g);
+        }
+        Ok((CpuStorage::F32(out), Shape::from((x.count, half))))
+    }
+}
