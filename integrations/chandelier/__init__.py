@@ -9,7 +9,7 @@
 from chandelier import models
 from chandelier._core import __version__, build_info
 from chandelier.exceptions import ArgumentError, ChandelierError, DeviceError, ModelError, ShapeError
-from chandelier.maths import MeanVector, maxsim, maxsim_matrix, top_k
+from chandelier.maths import MeanVector, maxsim, maxsim_matrix, pool_tokens, top_k
 from chandelier.models import ColBERT, Ranked, Tokens, from_bert
 from chandelier.multivectors import MultiVectors
 
@@ -30,5 +30,6 @@ __all__ = [
     "maxsim",
     "maxsim_matrix",
     "models",
+    "pool_tokens",
     "top_k",
 ]

@@ -12,6 +12,7 @@ __all__ = [
     "maxsim",
     "maxsim_matrix",
     "mean_vectors",
+    "pool_tokens",
     "save_multivectors",
     "top_k",
 ]
@@ -34,6 +35,9 @@ def top_k(
     k: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
 def mean_vectors(data: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]: ...
+def pool_tokens(
+    data: npt.NDArray[Any], offsets: npt.NDArray[np.int64], pool_factor: float, protected_tokens: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]: ...
 def save_multivectors(path: str, data: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> None: ...
 def load_multivectors(path: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]: ...
 

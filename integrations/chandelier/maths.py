@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from chandelier import _core
-from chandelier.multivectors import Float32Array, Matrices, as_matrix, as_multivectors, checked_count
+from chandelier.exceptions import ArgumentError
+from chandelier.multivectors import Float32Array, Matrices, MultiVectors, as_matrix, as_multivectors, checked_count
 
-__all__ = ["MeanVector", "maxsim", "maxsim_matrix", "top_k"]
+__all__ = ["MeanVector", "maxsim", "maxsim_matrix", "pool_tokens", "top_k"]
 
 
 def maxsim(query: npt.ArrayLike, documents: Matrices) -> Float32Array:
@@ -72,6 +73,37 @@ def top_k(query: npt.ArrayLike, documents: Matrices, k: int) -> tuple[npt.NDArra
     rows = as_matrix("query", query)
     documents = as_multivectors("documents", documents, rows.shape[1], "the query")
     return _core.top_k(rows, documents.data, documents.offsets, k)
+
+
+def pool_tokens(documents: Matrices, pool_factor: float, *, protected_tokens: int = 1) -> MultiVectors:
+    """Replace similar rows of a document by their mean, for an index that is `pool_factor` times smaller.
+
+    As PyLate (1.5 and newer) does it, row for row: Ward linkage over cosine distances, cut into `n // pool_factor`
+    clusters of the `n` rows that are not protected, in the order of scipy's `fcluster`. Means are not made unit rows.
+    Time and memory grow with the square of a document's rows.
+
+    Args:
+        documents: `MultiVectors` or a list of `(tokens, dim)` arrays of unit rows.
+        pool_factor: How many rows become one; at least 1, fractions allowed.
+        protected_tokens: How many rows at the start, `[CLS]` say, stay as they are.
+
+    Raises:
+        ArgumentError: If a number is out of range, or a value is NaN or infinite.
+
+    Examples:
+        >>> import numpy as np
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, -1.0], [0.8, 0.6]])
+        >>> pool_tokens([rows], 1.5)[0].round(3).tolist()
+        [[1.0, 0.0], [0.7, 0.7], [0.0, -1.0]]
+    """
+    vectors = as_multivectors("documents", documents)
+    if isinstance(pool_factor, bool) or not isinstance(pool_factor, (int, float, np.integer, np.floating)):
+        got = type(pool_factor).__name__
+        raise ArgumentError(f"pool_factor: got {got}, wanted a number of at least 1", argument="pool_factor")
+    protected = 0 if protected_tokens == 0 else checked_count("protected_tokens", protected_tokens)
+    if not len(vectors):
+        return vectors
+    return MultiVectors.own(*_core.pool_tokens(vectors.data, vectors.offsets, float(pool_factor), protected))
 
 
 class MeanVector:

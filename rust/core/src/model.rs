@@ -301,20 +301,7 @@ impl ColBert {
         let Some(spec) = self.spec.pooling.as_ref().filter(|spec| spec.roles.contains(&role)) else {
             return Ok(vectors);
         };
-        let dim = self.dim();
-        let mut pooled = vec![Vec::new(); vectors.len()];
-        let jobs = pooled.iter_mut().enumerate().collect();
-        let work = |(index, rows): (usize, &mut Vec<f32>)| {
-            *rows = pool_tokens(vectors.get(index), dim, &spec.pooling);
-            Ok(0)
-        };
-        queue::run(jobs, self.threads, work, observer)?;
-        let ends = pooled.iter().scan(0, |end, rows| {
-            *end += rows.len() / dim;
-            Some(*end)
-        });
-        let offsets = std::iter::once(0).chain(ends).collect();
-        MultiVectors::new(pooled.concat(), offsets, dim)
+        pool_tokens(vectors.view(), &spec.pooling, self.threads, &mut |_| observer(0))
     }
 
     /// The text of a prompt, for queries or for documents.

@@ -3,6 +3,10 @@
 //! The steps are those of PyLate (>= 1.5) and sentence-transformers 6, down to the order of the rows: Ward linkage over
 //! cosine distances, then the clusters of scipy's `fcluster(..., criterion="maxclust")` (>= 1.15) in its numbering.
 
+use crate::error::{Error, Result};
+use crate::multivectors::{MultiVectors, MultiVectorsView};
+use crate::queue::{self, Observer};
+
 /// How [`pool_tokens`] pools.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pooling {
@@ -22,23 +26,55 @@ impl Default for Pooling {
     }
 }
 
-/// The protected rows of one document (rows of `dim` values, end to end), then the means of its clusters: at most
-/// `n / factor` of the other `n` rows, but at least 1.
+/// Every document pooled: its protected rows, then the means of its clusters: at most `n / factor` of the other `n`
+/// rows, but at least 1.
 ///
-/// Rows should have length 1. Where they are not finite, nor are some means, and the clusters mean nothing. Time and
-/// memory grow with the square of `n`: 4 `n`² bytes.
+/// Rows should have length 1. Time and memory grow with the square of a document's `n`: 4 `n`² bytes.
+///
+/// # Errors
+/// [`Error::Argument`] for a factor below 1 or a value that is not finite, and whatever the observer returns.
 ///
 /// ```
-/// use chandelier::{Pooling, pool_tokens};
-/// let rows = [1.0, 0.0, 0.6, 0.8, 0.0, -1.0, 0.8, 0.6];
-/// let options = Pooling { factor: 1.5, ..Pooling::default() };
+/// use chandelier::{MultiVectors, Pooling, pool_tokens};
+/// let rows = vec![1.0, 0.0, 0.6, 0.8, 0.0, -1.0, 0.8, 0.6];
+/// let documents = MultiVectors::new(rows, vec![0, 4], 2)?;
+/// let pooled = pool_tokens(documents.view(), &Pooling { factor: 1.5, ..Pooling::default() }, 1, &mut |_| Ok(()))?;
 /// let means = [1.0, 0.0, 0.7, 0.7, 0.0, -1.0];
-/// assert!(pool_tokens(&rows, 2, &options).iter().zip(means).all(|(x, mean)| (x - mean).abs() < 1e-6));
+/// assert!(pooled.data().iter().zip(means).all(|(x, mean)| (x - mean).abs() < 1e-6));
+/// # Ok::<(), chandelier::Error>(())
 /// ```
-pub fn pool_tokens(rows: &[f32], dim: usize, options: &Pooling) -> Vec<f32> {
-    if dim == 0 {
-        return Vec::new();
+pub fn pool_tokens(
+    documents: MultiVectorsView,
+    options: &Pooling,
+    threads: usize,
+    observer: Observer,
+) -> Result<MultiVectors> {
+    if !(options.factor >= 1.0 && options.factor.is_finite()) {
+        return Err(Error::argument("pool_factor", options.factor, "a number of at least 1"));
     }
+    if let Some(index) = documents.iter().position(|rows| rows.iter().any(|x| !x.is_finite())) {
+        return Err(Error::argument(
+            &format!("documents[{index}]"),
+            "a value that is not finite",
+            "finite numbers",
+        ));
+    }
+    let dim = documents.dim();
+    let mut pooled = vec![Vec::new(); documents.len()];
+    let work = |(rows, pooled): (&[f32], &mut Vec<f32>)| {
+        *pooled = pool_one(rows, dim, options);
+        Ok(1)
+    };
+    queue::run(documents.iter().zip(&mut pooled).collect(), threads, work, observer)?;
+    let ends = pooled.iter().scan(0, |end, rows| {
+        *end += rows.len() / dim;
+        Some(*end)
+    });
+    let offsets = std::iter::once(0).chain(ends).collect();
+    MultiVectors::new(pooled.concat(), offsets, dim)
+}
+
+fn pool_one(rows: &[f32], dim: usize, options: &Pooling) -> Vec<f32> {
     let (protected, others) = rows.split_at(options.protected.saturating_mul(dim).min(rows.len()));
     let n = others.len() / dim;
     let clusters = number_of_clusters(n, options.factor);
@@ -249,7 +285,7 @@ mod tests {
     use super::*;
 
     fn pool(rows: &[f32], factor: f64) -> Vec<f32> {
-        pool_tokens(rows, 2, &Pooling { factor, ..Pooling::default() })
+        pool_one(rows, 2, &Pooling { factor, ..Pooling::default() })
     }
 
     #[test]
@@ -273,7 +309,7 @@ mod tests {
         let rows = [1.0, 0.0, 0.6, 0.8, 0.6, 0.8];
         assert_eq!(pool(&rows, 1.0), rows);
         let options = Pooling { factor: 9.0, protected: usize::MAX, normalize: false };
-        assert_eq!(pool_tokens(&rows, 2, &options), rows);
+        assert_eq!(pool_one(&rows, 2, &options), rows);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Scores and single vectors from multi-vectors.
 
-use chandelier::MultiVectorsView;
+use chandelier::device::default_threads;
+use chandelier::{MultiVectorsView, Pooling};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
-use crate::arrays::{Ragged, matrix};
+use crate::arrays::{Ragged, matrix, offsets_to_numpy};
 use crate::detach::{detached, detached_with_progress};
 
 type Data<'py> = PyReadonlyArray2<'py, f32>;
@@ -12,6 +13,9 @@ type Offsets<'py> = PyReadonlyArray1<'py, i64>;
 
 /// Indices and scores.
 type Best<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>);
+
+/// Rows and offsets.
+type Pooled<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>);
 
 /// The MaxSim scores (queries, documents).
 #[pyfunction]
@@ -87,4 +91,26 @@ pub(crate) fn mean_vectors<'py>(
         Ok((chandelier::mean_vectors(texts)?, texts.len()))
     })?;
     matrix(py, (count, dim), vectors)
+}
+
+/// Rows and offsets of pooled documents.
+#[pyfunction]
+pub(crate) fn pool_tokens<'py>(
+    py: Python<'py>,
+    data: Data<'py>,
+    offsets: Offsets<'py>,
+    pool_factor: f64,
+    protected_tokens: usize,
+) -> PyResult<Pooled<'py>> {
+    let documents = Ragged::new(data, &offsets)?;
+    let (data, offsets, dim) = documents.parts()?;
+    let options = Pooling { factor: pool_factor, protected: protected_tokens, normalize: false };
+    let (data, offsets) = detached_with_progress(py, None, move |observer| {
+        let documents = MultiVectorsView::new(data, offsets, dim)?;
+        let pooled = chandelier::pool_tokens(documents, &options, default_threads(), observer)?;
+        let (data, offsets, _) = pooled.into_parts();
+        Ok((data, offsets_to_numpy(offsets)?))
+    })?;
+    let rows = data.len() / dim;
+    Ok((matrix(py, (rows, dim), data)?, offsets.into_pyarray(py)))
 }
