@@ -12,6 +12,7 @@ import json
 import os
 import posixpath
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,6 +44,9 @@ MODULES, WEIGHTS, INDEX, PICKLED = (
 )
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TRANSPORTS = {"requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2", "h11", "hf_xet", "ssl", "socket"}
+ONE_DOWNLOAD = threading.Lock()  # two at once lose the lock of the client's progress bars, and fail or wait for ever
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: globals().update(ONE_DOWNLOAD=threading.Lock()))
 MOVES = 3  # how often a branch may move while it is fetched
 
 
@@ -200,7 +204,7 @@ class _Request:
         here = self._cached_file(names[0], revision)
         if not new and here is not None and (folder := here[: -len(names[0]) - 1]).endswith(commit):
             return folder
-        with _translated(self):
+        with ONE_DOWNLOAD, _translated(self):
             folder = snapshot_download(  # all that is to be fetched, or one file for the note alone
                 self.repository,
                 revision=revision,

@@ -557,6 +557,7 @@ def test_a_snapshot_with_a_hole(world: World, listed: bool) -> None:
     lost = {f"house/hole{number}": name for number, name in enumerate([*HOLES, *["modules.json"] * listed])}
     world.hub.repositories.update({repository: Repository.of(PLAIN) for repository in lost})
     for report in world.run(*({"name": name, "snapshot": True} for name in lost), threads=4):
+        assert "error" not in report, report
         folder = Path(report["folder"])
         (folder / lost[report["name"]]).unlink()
         if not listed:
