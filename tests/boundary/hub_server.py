@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -117,6 +118,10 @@ class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
 
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a client may go when it likes
+            super().handle()
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -199,25 +204,29 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(302, b"", headers)
         else:
             sent = _altered(data) if repository.alter_small and self.command == "GET" else data
-            self._send(200, sent, {"X-Repo-Commit": commit, "ETag": f'"{_facts(name, data)["blobId"]}"'})
+            self._send_part(sent, {"X-Repo-Commit": commit, "ETag": f'"{_facts(name, data)["blobId"]}"'})
 
     def _blob(self, repository: Repository, commit: str, repo: str, name: str) -> None:
         data = repository.commits[commit][name]
         data = _altered(data) if repository.alter else data
         data = data[:-1] if repository.shorten else data
-        total = len(data)
-        begin = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(begin[1]) if begin else 0
-        headers = {"ETag": '"elsewhere"', "Accept-Ranges": "bytes"}
-        if begin:
-            headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
-        whole = None
+        cut = None
         if self.command == "GET" and repository.choke:
-            whole = 0
+            cut = 0
         elif self.command == "GET" and repository.cut:
             repository.cut -= 1
-            whole = (total - start) // 2
-        self._send(206 if begin else 200, data[start:], headers, whole)
+            cut = len(data) // 2
+        self._send_part(data, {"ETag": '"elsewhere"'}, cut)
+
+    def _send_part(self, data: bytes, headers: Mapping[str, str], cut: int | None = None) -> None:
+        """Sends the bytes that the request wants, all if it does not say."""
+        span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if span is None:
+            self._send(200, data, headers, cut)
+            return
+        start, end = int(span[1]), min(int(span[2] or len(data)), len(data) - 1)
+        whole = {**headers, "Content-Range": f"bytes {start}-{end}/{len(data)}"}
+        self._send(206, data[start : end + 1], whole, cut)
 
     def _refuse(self, status: int, headers: Mapping[str, str] | None = None) -> None:
         self._send(status, json.dumps({"error": "refused"}).encode(), headers)
@@ -247,3 +256,27 @@ def _facts(name: str, data: bytes) -> dict[str, Any]:
         facts["blobId"] = hashlib.sha1(b"pointer" + data).hexdigest()
         facts["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": size, "pointerSize": 134}
     return facts
+
+
+def main(checkpoint: Path) -> None:
+    """Serves a checkpoint in good and bad repositories, for the tests in Rust, until stdin is closed."""
+    files = files_of(checkpoint)
+    junk = {"README.md": b"prose", "pytorch_model.bin": b"twice", "onnx/model.onnx": b"an export"}
+    with serve() as hub:
+        hub.repositories = {
+            "house/plain": Repository.of({**files, **junk}),
+            "house/private": Repository.of(files, token="good"),
+            "house/gated": Repository.of(files, gated=True),
+            "house/altered": Repository.of(files, alter=True),
+            "house/spelt": Repository.of(files, alter_small=True),
+            "house/broken": Repository.of(files, refuse=(500, {})),
+            "house/empty": Repository.of(junk),
+        }
+        print(hub.address, flush=True)
+        for _ in sys.stdin:
+            print(json.dumps(hub.fetched()), flush=True)
+            hub.requests.clear()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
