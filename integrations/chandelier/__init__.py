@@ -8,7 +8,15 @@
 
 from chandelier import models
 from chandelier._core import __version__, build_info
-from chandelier.exceptions import ArgumentError, ChandelierError, DeviceError, ModelError, ShapeError
+from chandelier.exceptions import (
+    ArgumentError,
+    ChandelierError,
+    DeviceError,
+    HubError,
+    HubMissingError,
+    ModelError,
+    ShapeError,
+)
 from chandelier.maths import MeanVector, maxsim, maxsim_matrix, pool_tokens, top_k
 from chandelier.models import ColBERT, Ranked, Tokens, from_bert
 from chandelier.multivectors import MultiVectors
@@ -18,6 +26,8 @@ __all__ = [
     "ChandelierError",
     "ColBERT",
     "DeviceError",
+    "HubError",
+    "HubMissingError",
     "MeanVector",
     "ModelError",
     "MultiVectors",

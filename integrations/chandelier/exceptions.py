@@ -1,6 +1,7 @@
 """The errors of chandelier.
 
-Every one is a `ChandelierError`; a missing file is the builtin `FileNotFoundError`. Messages name the thing, what came,
+Every one is a `ChandelierError`; a missing file is the builtin `FileNotFoundError`, and a model that the hub does not
+have is both. Messages name the thing, what came,
 what was wanted and the way out; the fields carry the names for a program to read.
 """
 
@@ -8,7 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ArgumentError", "ChandelierError", "DeviceError", "ModelError", "ShapeError"]
+__all__ = [
+    "ArgumentError",
+    "ChandelierError",
+    "DeviceError",
+    "HubError",
+    "HubMissingError",
+    "ModelError",
+    "ShapeError",
+]
 
 
 class ChandelierError(Exception):
@@ -54,3 +63,23 @@ class ShapeError(ChandelierError, ValueError):
 
 class DeviceError(ChandelierError):
     """A device that is unknown or that this build cannot reach."""
+
+
+class HubError(ChandelierError):
+    """A model that the hub has and did not give, or could not be asked for.
+
+    Access that was not granted, a token that is not valid, a connection that failed, a file that arrived damaged.
+
+    Attributes:
+        repository: The hub name.
+        revision: The branch, tag or commit that was asked for.
+    """
+
+    def __init__(self, message: str = "", *, repository: str = "", revision: str = "") -> None:
+        super().__init__(message)
+        self.repository = repository
+        self.revision = revision
+
+
+class HubMissingError(HubError, FileNotFoundError):
+    """A model that is not there: no such repository or revision, or offline and not in the cache."""

@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from chandelier import _core
 from chandelier.exceptions import ArgumentError
+from chandelier.hub import HubOptions, locate, snapshot
 from chandelier.maths import maxsim_matrix, top_k
-from chandelier.multivectors import Float32Array, FloatArray, Matrices, MultiVectors, checked_count, checked_path
+from chandelier.multivectors import Float32Array, FloatArray, Matrices, MultiVectors, checked_count
 
 __all__ = ["ColBERT", "Ranked", "Tokens", "from_bert"]
 
@@ -56,15 +57,25 @@ class Tokens:
 
 
 class ColBERT:
-    """A ColBERT model from a checkpoint folder in PyLate's format.
+    """A ColBERT model from a checkpoint in PyLate's format: a folder, or a repository of the hub.
+
+    A str that is no folder and reads as `"name"` or `"organisation/name"` is looked up in the hub: what the cache lacks
+    is fetched, and only what the model needs. The cache and the switches are those of `huggingface_hub` (`HF_HOME`,
+    `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`, ...). Where the hub cannot be reached the cache serves, with a warning.
 
     A handle is immutable: threads may share it, `copy.deepcopy` gives the same handle, and pickling stores the path and
-    the arguments. Every setting left at None is as the checkpoint says; `info()` tells what that is.
+    the arguments; of a hub model the name and the commit, so that the same weights are opened again, and never the
+    token, which must then come from `HF_TOKEN` or the hub's own login. Every setting left at None is as the checkpoint
+    says; `info()` tells what that is.
 
     Args:
-        model_name_or_path: The checkpoint's folder.
+        model_name_or_path: The checkpoint's folder, or its hub name.
         device: Where to compute; this version knows `"cpu"`.
         dtype: What to compute in; this version knows `"float32"`.
+        revision: A branch, tag or commit of the hub's repository; None for its main branch.
+        cache_dir: Where the hub's snapshots are kept, instead of the hub's own place.
+        token: The hub's access token, instead of `HF_TOKEN` or the one that was logged in with; False for none.
+        local_files_only: Whether to ask nobody and take what the cache has.
         query_length: Tokens of a query, prefix and special tokens included.
         document_length: Most tokens of a document, prefix and special tokens included.
         query_prefix: The token put before queries; `""` for none.
@@ -76,7 +87,8 @@ class ColBERT:
         threads: Threads of a call; None for all cores that the process may use.
 
     Raises:
-        FileNotFoundError: If the folder or a file that it needs does not exist.
+        FileNotFoundError: If the folder or a file that it needs does not exist; for a hub name a `HubMissingError`.
+        HubError: If the hub did not give the model, or could not be asked; it names repository and revision.
         ModelError: If the checkpoint cannot be used as it is; it names file and key.
         ArgumentError: If an argument is out of range; it names the argument.
         DeviceError: If the device is unknown or not compiled in.
@@ -91,7 +103,7 @@ class ColBERT:
         ((11, 32), (32, 32), (1, 2))
     """
 
-    __slots__ = ("__weakref__", "_arguments", "_model", "_name", "_path")
+    __slots__ = ("__weakref__", "_arguments", "_hub", "_model", "_name", "_path", "_revision")
 
     def __init__(
         self,
@@ -99,6 +111,10 @@ class ColBERT:
         *,
         device: str = "cpu",
         dtype: str = "float32",
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
         query_length: int | None = None,
         document_length: int | None = None,
         query_prefix: str | None = None,
@@ -110,6 +126,7 @@ class ColBERT:
     ) -> None:
         self._open(
             model_name_or_path,
+            HubOptions(revision, cache_dir, token, local_files_only),
             from_bert=False,
             device=device,
             dtype=dtype,
@@ -123,9 +140,13 @@ class ColBERT:
             threads=threads,
         )
 
-    def _open(self, path: str | os.PathLike[str], **arguments: Any) -> None:
-        self._name = checked_path("model_name_or_path", path)
-        self._path = os.path.abspath(self._name)  # the handle outlives a change of folder
+    def _open(self, path: str | os.PathLike[str], hub: HubOptions, *, from_hub: bool = False, **arguments: Any) -> None:
+        found = snapshot(os.fspath(path), hub) if from_hub else locate(path, hub)
+        self._name = os.fspath(path)
+        self._path, self._revision = found.folder, found.revision
+        self._hub = hub
+        if found.warning is not None:
+            warnings.warn(found.warning, stacklevel=3)
         self._model = _core.Model(self._path, **arguments)
         skiplist = self.info()["skiplist_words"]
         if arguments["skiplist_words"] is not None:
@@ -137,7 +158,10 @@ class ColBERT:
             warnings.warn(message, stacklevel=3)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._path, self._arguments)
+        if self._revision is None:
+            return _reopen, (self._path, HubOptions(), self._arguments)
+        hub = replace(self._hub, revision=self._revision, token=None)
+        return _reopen, (self._name, hub, {**self._arguments, "from_hub": True})
 
     def __copy__(self) -> ColBERT:
         return self
@@ -150,8 +174,13 @@ class ColBERT:
 
     @property
     def name(self) -> str:
-        """The path that was given."""
+        """The path or the hub name that was given."""
         return self._name
+
+    @property
+    def revision(self) -> str | None:
+        """The commit of a hub model that was opened; None for a folder."""
+        return self._revision
 
     @property
     def dim(self) -> int:
@@ -208,7 +237,8 @@ class ColBERT:
             >>> ColBERT("tests/goldens/a_bert_pylate/checkpoint", query_length=24).info()["query_length"]
             {'value': 24, 'origin': 'argument'}
         """
-        return {"name": self._name, **json.loads(self._model.info())}
+        commit = {} if self._revision is None else {"revision": self._revision}
+        return {"name": self._name, **commit, **json.loads(self._model.info())}
 
     def encode_queries(
         self,
@@ -410,6 +440,10 @@ def from_bert(
     *,
     device: str = "cpu",
     dtype: str = "float32",
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
     query_length: int | None = None,
     document_length: int | None = None,
     query_prefix: str | None = None,
@@ -432,6 +466,7 @@ def from_bert(
     """
     return _reopen(
         path,
+        HubOptions(revision, cache_dir, token, local_files_only),
         dict(
             from_bert=True,
             device=device,
@@ -448,9 +483,9 @@ def from_bert(
     )
 
 
-def _reopen(path: str | os.PathLike[str], arguments: dict[str, Any]) -> ColBERT:
+def _reopen(path: str | os.PathLike[str], hub: HubOptions, arguments: dict[str, Any]) -> ColBERT:
     model = ColBERT.__new__(ColBERT)
-    model._open(path, **arguments)
+    model._open(path, hub, **arguments)
     return model
 
 

@@ -84,9 +84,17 @@ def test_the_way_errors_descend() -> None:
     assert issubclass(chandelier.ArgumentError, ValueError)
     assert issubclass(chandelier.ShapeError, ValueError)
     assert not issubclass(chandelier.ModelError, ValueError)
+    assert not issubclass(chandelier.HubError, OSError)
+    assert issubclass(chandelier.HubMissingError, chandelier.HubError)
+    assert issubclass(chandelier.HubMissingError, FileNotFoundError)
 
 
-FIELDS = {"ModelError": {"file": "config.json", "key": "hidden_size"}, "ArgumentError": {"argument": "texts"}}
+FIELDS = {
+    "ModelError": {"file": "config.json", "key": "hidden_size"},
+    "ArgumentError": {"argument": "texts"},
+    "HubError": {"repository": "house/plain", "revision": "main"},
+    "HubMissingError": {"repository": "house/plain", "revision": "main"},
+}
 
 
 @pytest.mark.parametrize("name", ERRORS)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
+import pytest
+
 UNWANTED = [
     "tqdm",
     "huggingface_hub",
@@ -67,6 +69,28 @@ ColBERT("tests/goldens/a_bert_pylate/checkpoint").encode_documents(["a"])
 print(json.dumps("tqdm" in sys.modules))
 """
     assert fresh(code) is False
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("tests/goldens/a_bert_pylate/checkpoint", False),
+        ("tests/goldens/no-such-checkpoint", False),
+        ("./no-such-checkpoint", False),
+        ("house/plain", True),
+    ],
+)
+def test_only_a_hub_name_imports_the_hubs_client(name: str, expected: bool) -> None:
+    code = f"""
+import json, sys
+from chandelier import ColBERT
+try:
+    ColBERT({name!r}, local_files_only=True, cache_dir="/no/such/cache").encode_documents(["a"])
+except FileNotFoundError:
+    pass
+print(json.dumps("huggingface_hub" in sys.modules))
+"""
+    assert fresh(code) is expected
 
 
 def test_import_takes_less_than_numpys(report: Callable[[str], None]) -> None:

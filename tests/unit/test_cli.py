@@ -281,8 +281,8 @@ def test_bad_utf8_names_file_and_line(run: Run, tmp_path: Path) -> None:
 
 
 def test_missing_things(run: Run, tmp_path: Path) -> None:
-    run("encode", "no-such-model", "-o", "out", stdin=b"a\n").check_error("no-such-model")
-    run("info", "no-such-model").check_error("no-such-model")
+    run("encode", "./no-such-model", "-o", "out", stdin=b"a\n").check_error("no-such-model")
+    run("info", "no-such-model", "--local-files-only").check_error("no-such-model", "local_files_only is set")
     run("encode", CHECKPOINT, "no-such-file.txt", "-o", "out").check_error("no-such-file.txt: ")
     run("rerank", CHECKPOINT, ".", "--query", "q").check_error(".: ")
     run("encode", CHECKPOINT, "-o", "no-such-folder/out", stdin=b"a\n").check_error("no-such-folder")

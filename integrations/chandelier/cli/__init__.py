@@ -150,7 +150,9 @@ def _command_parser(subparsers: Any, name: str, run: Any, about: str, epilog: st
         name, help=about, description=about, epilog=epilog, allow_abbrev=False
     )
     parser.set_defaults(run=run, threads=None)
-    parser.add_argument("model", metavar="MODEL", help="the folder of the checkpoint")
+    parser.add_argument("model", metavar="MODEL", help="the folder of the checkpoint, or its hub name")
+    parser.add_argument("--revision", type=_utf8, metavar="NAME", help="branch, tag or commit of a hub model")
+    parser.add_argument("--local-files-only", action="store_true", help="take a hub model from the cache, ask nobody")
     parser.add_argument("--from-bert", action="store_true", help="open a BERT-like model without a projection")
     return parser
 

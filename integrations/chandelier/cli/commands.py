@@ -88,9 +88,15 @@ def info(arguments: argparse.Namespace) -> None:
 def _open_model(arguments: argparse.Namespace) -> ColBERT:
     from chandelier import ColBERT, from_bert
 
-    if arguments.from_bert:
-        return from_bert(arguments.model, threads=arguments.threads)
-    return ColBERT(arguments.model, threads=arguments.threads)
+    if not _is_terminal(sys.stderr):
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the hub's client is imported
+    open_model = from_bert if arguments.from_bert else ColBERT
+    return open_model(
+        arguments.model,
+        revision=arguments.revision,
+        local_files_only=arguments.local_files_only,
+        threads=arguments.threads,
+    )
 
 
 def _writable(output: str) -> Path:

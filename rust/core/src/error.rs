@@ -65,6 +65,19 @@ pub enum Error {
         /// Why it cannot be used.
         problem: String,
     },
+    /// A hub name that did not become a folder.
+    #[cfg(feature = "hub")]
+    #[error("{repository:?} (revision {revision:?}): {problem}")]
+    Hub {
+        /// The hub name.
+        repository: String,
+        /// The branch, tag or commit that was asked for.
+        revision: String,
+        /// What went wrong.
+        kind: crate::hub::HubErrorKind,
+        /// The same in words, and the way out.
+        problem: String,
+    },
     /// The caller's observer asked to stop.
     #[error("interrupted")]
     Interrupted,

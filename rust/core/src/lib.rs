@@ -24,6 +24,8 @@
 //! # Ok::<(), chandelier::Error>(())
 //! ```
 //!
+//! With the feature `hub`, `ColBert::from_hub` opens a model by its hub name.
+//!
 //! Results equal PyLate's (>= 1.5): ids, attention and kept rows exactly, values within 2e-5.
 
 pub mod batch;
@@ -32,6 +34,8 @@ pub mod device;
 mod encoder;
 mod error;
 mod files;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod maxsim;
 mod mean;
 mod model;

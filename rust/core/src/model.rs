@@ -90,6 +90,22 @@ impl ColBert {
         Self::build(path.as_ref(), checkpoint::Projection::Required, options)
     }
 
+    /// Opens a model by its hub name; what the cache lacks is fetched. [`crate::hub::snapshot`] also tells the commit.
+    ///
+    /// ```no_run
+    /// use chandelier::{ColBert, OpenOptions, hub::HubOptions};
+    ///
+    /// let model = ColBert::from_hub("lightonai/colbertv2.0", &HubOptions::default(), OpenOptions::default())?;
+    /// # Ok::<(), chandelier::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`Error::Hub`].
+    #[cfg(feature = "hub")]
+    pub fn from_hub(name: &str, hub: &crate::hub::HubOptions, options: OpenOptions) -> Result<Self> {
+        Self::open_with(crate::hub::snapshot(name, hub)?.folder, options)
+    }
+
     /// Opens any BERT-like model without a projection: late interaction over its bare hidden states. Nothing says
     /// how such a model wants to be used, so there is no prefix and no query expansion unless asked for, and
     /// documents are as long as the transformer's `max_seq_length`.
