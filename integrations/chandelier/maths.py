@@ -92,9 +92,9 @@ def pool_tokens(documents: Matrices, pool_factor: float, *, protected_tokens: in
 
     Examples:
         >>> import numpy as np
-        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, -1.0], [0.8, 0.6]])
-        >>> pool_tokens([rows], 1.5)[0].round(3).tolist()
-        [[1.0, 0.0], [0.7, 0.7], [0.0, -1.0]]
+        >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, 1.0]])
+        >>> pool_tokens([rows], 1.5)[0].tolist()
+        [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]
     """
     vectors = as_multivectors("documents", documents)
     if isinstance(pool_factor, bool) or not isinstance(pool_factor, (int, float, np.integer, np.floating)):

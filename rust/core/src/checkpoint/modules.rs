@@ -13,6 +13,7 @@ use crate::project::DenseShape;
 
 /// One module of the chain.
 pub(super) struct Module {
+    class: String,
     /// The last part of its class.
     pub(super) kind: String,
     pub(super) folder: PathBuf,
@@ -52,13 +53,13 @@ fn module(root: &Path, path: &Path, entry: Value) -> Result<Module> {
     if kind == "Dense" && folder == root {
         return Err(entry.error("path", "got \"\", wanted the Dense's own folder"));
     }
-    Ok(Module { kind, folder, entry })
+    Ok(Module { class, kind, folder, entry })
 }
 
 impl Module {
     /// The error for a module that has no place here.
     pub(super) fn unexpected(&self, index: usize, wanted: &str) -> Error {
-        self.entry.error("type", format!("got {:?} at position {index}, wanted {wanted}", self.kind))
+        self.entry.error("type", format!("got {:?} at position {index}, wanted {wanted}", self.class))
     }
 
     /// Its own configuration, whose absence counts as empty.

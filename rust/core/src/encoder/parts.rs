@@ -39,7 +39,7 @@ pub(super) fn head_size(config: &JsonFile, key: &str, count: usize, width: usize
     if width.is_multiple_of(count) {
         return Ok(width / count);
     }
-    Err(config.error(key, format!("got {count}, wanted a divisor of the hidden size {width}")))
+    Err(config.error(key, format!("got {count}, wanted a divisor of hidden_size {width}")))
 }
 
 /// Refuses heads that cannot be turned: `key` gave them their size.
