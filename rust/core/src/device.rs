@@ -146,6 +146,11 @@ impl Compute {
         Ok(Self { device: device.open()?, dtype })
     }
 
+    /// Whether float32 values are computed with as they are, on the CPU.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.device.is_cpu() && self.dtype == DType::F32
+    }
+
     /// A tensor that was read, where and as what it is computed with.
     pub(crate) fn place(&self, tensor: &Tensor) -> candle_core::Result<Tensor> {
         tensor.to_device(&self.device)?.to_dtype(self.dtype)

@@ -38,6 +38,7 @@ mod files;
 pub mod hub;
 mod maxsim;
 mod mean;
+mod memory;
 mod model;
 mod multivectors;
 pub mod ops;

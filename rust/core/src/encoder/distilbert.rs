@@ -50,13 +50,13 @@ impl DistilBert {
         let positions = parts::size(config, "max_position_embeddings")?;
         let words = weights.get("embeddings.word_embeddings.weight", &[vocabulary, hidden])?;
         let places = weights.get("embeddings.position_embeddings.weight", &[positions, hidden])?;
-        let layers = 0..parts::layers(config, "n_layers")?;
+        let count = parts::layers(config, "n_layers")?;
         let layer =
             |index| PostNormLayer::load(weights, &format!("transformer.layer.{index}"), &NAMES, &sizes);
         Ok(Self {
             embedding: Embedding::new(words)?.with_positions(&places, None, Numbering::FromZero)?,
             norm: parts::layer_norm(weights, "embeddings.LayerNorm", hidden, true, sizes.layer_norm_eps)?,
-            layers: layers.map(layer).collect::<Result<_>>()?,
+            layers: parts::each_layer(count, layer)?,
             sizes,
             vocabulary,
             positions,

@@ -61,12 +61,10 @@ impl Lfm2 {
     fn load(file: &JsonFile, weights: &Weights) -> Result<Self> {
         let config = Config::read(file)?;
         let words = weights.get("embed_tokens.weight", &[config.vocabulary, config.hidden])?;
-        let layers = config.attends.iter().enumerate();
+        let layer = |index| Layer::load(weights, index, config.attends[index], &config);
         Ok(Self {
             embedding: Embedding::new(words)?,
-            layers: layers
-                .map(|(index, &attends)| Layer::load(weights, index, attends, &config))
-                .collect::<Result<_>>()?,
+            layers: parts::each_layer(config.attends.len(), layer)?,
             final_norm: parts::rms_norm(weights, "embedding_norm", config.hidden, config.norm_eps)?,
             rope: Rope::new(config.heads.size, config.theta)?,
             config,

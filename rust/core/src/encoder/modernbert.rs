@@ -60,13 +60,11 @@ impl ModernBert {
     fn load(file: &JsonFile, weights: &Weights) -> Result<Self> {
         let config = Config::read(file)?;
         let words = weights.get("embeddings.tok_embeddings.weight", &[config.vocabulary, config.hidden])?;
-        let layers = config.local.iter().enumerate();
+        let layer = |index| Layer::load(weights, index, config.local[index], &config);
         Ok(Self {
             embedding: Embedding::new(words)?,
             norm: config.norm(weights, "embeddings.norm")?,
-            layers: layers
-                .map(|(index, &local)| Layer::load(weights, index, local, &config))
-                .collect::<Result<_>>()?,
+            layers: parts::each_layer(config.local.len(), layer)?,
             final_norm: config.norm(weights, "final_norm")?,
             global_rope: Rope::new(config.heads.size, config.global_theta)?,
             local_rope: Rope::new(config.heads.size, config.local_theta)?,

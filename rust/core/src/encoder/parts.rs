@@ -3,8 +3,10 @@
 use candle_core::Tensor;
 
 use crate::checkpoint::{JsonFile, Weights};
+use crate::device::default_threads;
 use crate::error::Result;
 use crate::ops::{Activation, LayerNorm, Linear, RmsNorm};
+use crate::queue;
 
 /// A size that the configuration must give.
 pub(super) fn size(config: &JsonFile, key: &str) -> Result<usize> {
@@ -93,28 +95,27 @@ pub(super) fn rope_theta(rope: &JsonFile) -> Result<Option<f64>> {
     rope.positive("rope_theta")
 }
 
-/// `name.weight [outputs, inputs]`, and `name.bias` if there is to be one.
-pub(super) fn tensors(
+/// What `load` makes of every layer, by all threads: packing the weights is most of the time that opening a model takes.
+pub(super) fn each_layer<T: Send>(count: usize, load: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let mut layers: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    let jobs = layers.iter_mut().enumerate().collect();
+    let work = |(index, place): (usize, &mut Option<T>)| {
+        *place = Some(load(index)?);
+        Ok(1)
+    };
+    queue::run(jobs, default_threads(), work, &mut |_| Ok(()))?;
+    Ok(layers.into_iter().flatten().collect())
+}
+
+/// A linear layer `name`: `name.weight [outputs, inputs]`, and `name.bias` if there is to be one.
+pub(super) fn linear(
     weights: &Weights,
     name: &str,
     (inputs, outputs): (usize, usize),
     bias: bool,
-) -> Result<(Tensor, Option<Tensor>)> {
-    let weight = weights.get(&format!("{name}.weight"), &[outputs, inputs])?;
-    let bias = bias.then(|| weights.get(&format!("{name}.bias"), &[outputs])).transpose()?;
-    Ok((weight, bias))
-}
-
-/// A linear layer `name`.
-pub(super) fn linear(
-    weights: &Weights,
-    name: &str,
-    sizes: (usize, usize),
-    bias: bool,
     activation: Activation,
 ) -> Result<Linear> {
-    let (weight, bias) = tensors(weights, name, sizes, bias)?;
-    Ok(Linear::new(&weight, bias.as_ref(), activation)?)
+    load_linear(weights, &[(name.to_owned(), outputs)], inputs, bias, activation)
 }
 
 /// Several layers over the same input as one product, whose columns are theirs in turn: each by its name and outputs.
@@ -124,12 +125,29 @@ pub(super) fn joined(
     inputs: usize,
     bias: bool,
 ) -> Result<Linear> {
-    let read = |(name, outputs): &(String, usize)| tensors(weights, name, (inputs, *outputs), bias);
-    let (matrices, biases): (Vec<Tensor>, Vec<Option<Tensor>>) =
-        parts.iter().map(read).collect::<Result<Vec<_>>>()?.into_iter().unzip();
-    let biases: Vec<Tensor> = biases.into_iter().flatten().collect();
-    let bias = if bias { Some(Tensor::cat(&biases, 0)?) } else { None };
-    Ok(Linear::new(&Tensor::cat(&matrices, 0)?, bias.as_ref(), Activation::Identity)?)
+    load_linear(weights, parts, inputs, bias, Activation::Identity)
+}
+
+fn load_linear(
+    weights: &Weights,
+    parts: &[(String, usize)],
+    inputs: usize,
+    bias: bool,
+    activation: Activation,
+) -> Result<Linear> {
+    let names = || parts.iter().map(|(name, outputs)| (format!("{name}.weight"), [*outputs, inputs]));
+    let biases = || parts.iter().map(|(name, outputs)| weights.get(&format!("{name}.bias"), &[*outputs]));
+    let biases = bias.then(|| biases().collect::<Result<Vec<Tensor>>>()).transpose()?;
+    let in_place: Vec<_> =
+        names().map(|(name, shape)| weights.values(&name, &shape)).collect::<Result<_>>()?;
+    if let Some(values) = in_place.into_iter().collect::<Option<Vec<&[f32]>>>() {
+        let biases =
+            biases.map(|all| all.iter().map(Tensor::to_vec1).collect::<candle_core::Result<Vec<_>>>());
+        let bias = biases.transpose()?.map(|parts| parts.concat());
+        return Ok(Linear::from_values(&values, inputs, bias, activation)?);
+    }
+    let matrices = names().map(|(name, shape)| weights.get(&name, &shape)).collect::<Result<Vec<_>>>()?;
+    Ok(Linear::joined(&matrices, biases.as_deref(), activation)?)
 }
 
 /// A layer norm `name` over `size` features.

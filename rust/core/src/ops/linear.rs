@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::{Activation, Matrix, Rows, Store, composed, fused, matmul};
+use crate::memory;
 
 /// Columns of a panel. The product streams through one panel after the other, which for the few rows of a query is
 /// half as fast again as striding through the whole matrix, and for many rows costs nothing.
@@ -27,18 +28,58 @@ enum Form {
 impl Linear {
     /// From a weight `[out_features, in_features]` and a bias `[out_features]`, as checkpoints store them.
     pub fn new(weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Self> {
-        let (out_features, in_features) = weight.dims2()?;
-        if in_features == 0 || out_features == 0 || bias.is_some_and(|b| b.dims() != [out_features]) {
+        Self::joined(std::slice::from_ref(weight), bias.map(std::slice::from_ref), activation)
+    }
+
+    /// Several layers over the same input as one, whose outputs follow each other: one weight each, and one bias each or
+    /// none at all.
+    pub fn joined(weights: &[Tensor], biases: Option<&[Tensor]>, activation: Activation) -> Result<Self> {
+        let mut out_features = 0;
+        let mut in_features = 0;
+        for (index, weight) in weights.iter().enumerate() {
+            let (outputs, inputs) = weight.dims2()?;
+            let bias_fits =
+                biases.is_none_or(|all| all.get(index).is_some_and(|bias| bias.dims() == [outputs]));
+            if inputs == 0 || outputs == 0 || !bias_fits || (index > 0 && inputs != in_features) {
+                candle_core::bail!(
+                    "linear {inputs} -> {outputs}: wanted sizes of at least 1, equal inputs and a bias for each output"
+                )
+            }
+            in_features = inputs;
+            out_features += outputs;
+        }
+        if weights.first().is_none_or(fused) {
+            let biases =
+                biases.map(|all| all.iter().map(Tensor::to_vec1).collect::<Result<Vec<_>>>()).transpose()?;
+            let values =
+                weights.iter().map(|w| w.flatten_all()?.to_vec1()).collect::<Result<Vec<Vec<f32>>>>()?;
+            let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+            return Self::from_values(&values, in_features, biases.map(|parts| parts.concat()), activation);
+        }
+        let bias = biases.map(|all| Tensor::cat(all, 0)).transpose()?;
+        let form = Form::Plain { weight: Tensor::cat(weights, 0)?, bias };
+        Ok(Self { form, in_features, out_features, activation })
+    }
+
+    /// The same from float32 values, each weight `[out_features, in_features]` row after row: for a file whose bytes need
+    /// not become a tensor first.
+    pub(crate) fn from_values(
+        weights: &[&[f32]],
+        in_features: usize,
+        bias: Option<Vec<f32>>,
+        activation: Activation,
+    ) -> Result<Self> {
+        let values: usize = weights.iter().map(|weight| weight.len()).sum();
+        let out_features = values.checked_div(in_features).unwrap_or(0);
+        if out_features == 0
+            || weights.iter().any(|weight| weight.len() % in_features != 0)
+            || bias.as_ref().is_some_and(|bias| bias.len() != out_features)
+        {
             candle_core::bail!(
-                "linear {in_features} -> {out_features}: wanted sizes of at least 1 and a bias for each output"
+                "linear: got {values} values for {in_features} inputs, or a bias of another size"
             )
         }
-        let form = if fused(weight) {
-            let panels = pack(&weight.flatten_all()?.to_vec1()?, in_features);
-            Form::Packed { panels, bias: bias.map(Tensor::to_vec1).transpose()? }
-        } else {
-            Form::Plain { weight: weight.clone(), bias: bias.cloned() }
-        };
+        let form = Form::Packed { panels: pack(weights, in_features), bias };
         Ok(Self { form, in_features, out_features, activation })
     }
 
@@ -105,17 +146,31 @@ impl Packed<'_> {
     }
 }
 
-/// `[out, in]` row after row -> panels.
-fn pack(weight: &[f32], in_features: usize) -> Vec<f32> {
-    let mut panels = vec![0.0; weight.len()];
-    let size = PANEL * in_features;
-    for (panel, rows) in panels.chunks_mut(size).zip(weight.chunks(size)) {
-        let columns = rows.len() / in_features;
-        for (column, row) in rows.chunks_exact(in_features).enumerate() {
-            panel[column..].iter_mut().step_by(columns).zip(row).for_each(|(place, x)| *place = *x);
-        }
+/// `[out, in]` row after row, one weight behind the other -> panels.
+fn pack(weights: &[&[f32]], in_features: usize) -> Vec<f32> {
+    let rows: Vec<&[f32]> = weights.iter().flat_map(|weight| weight.chunks_exact(in_features)).collect();
+    let mut panels = memory::reserve(rows.len() * in_features);
+    for rows in rows.chunks(PANEL) {
+        append_transposed(rows, &mut panels);
     }
     panels
+}
+
+/// Appends the rows as columns. By way of a block that stays in the cache, so that neither side is read or written in
+/// single numbers.
+fn append_transposed(rows: &[&[f32]], panels: &mut Vec<f32>) {
+    const LINE: usize = 16;
+    let mut block = [0.0; LINE * PANEL];
+    let columns = rows.len();
+    let in_features = rows.first().map_or(0, |row| row.len());
+    for start in (0..in_features).step_by(LINE) {
+        let lines = LINE.min(in_features - start);
+        for (column, row) in rows.iter().enumerate() {
+            let values = &row[start..start + lines];
+            block[column..].iter_mut().step_by(columns).zip(values).for_each(|(place, x)| *place = *x);
+        }
+        panels.extend_from_slice(&block[..lines * columns]);
+    }
 }
 
 impl CustomOp1 for Packed<'_> {

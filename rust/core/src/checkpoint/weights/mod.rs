@@ -5,10 +5,10 @@ mod pytorch;
 mod safetensors;
 mod shards;
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use ::safetensors::Dtype;
@@ -18,6 +18,7 @@ use memmap2::Mmap;
 use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::memory;
 
 /// The weights of one folder: `model.safetensors`, else the shards of `model.safetensors.index.json`, else
 /// `pytorch_model.bin`.
@@ -31,7 +32,7 @@ pub(crate) struct Weights {
     files: Vec<WeightsFile>,
     entries: BTreeMap<String, Entry>,
     compute: Compute,
-    used: RefCell<BTreeSet<String>>,
+    used: Mutex<BTreeSet<String>>,
 }
 
 /// One mapped file.
@@ -90,7 +91,7 @@ impl Weights {
         };
         let entries = canonical(&files, tensors, prefix)?;
         let (folder, prefix) = (folder.to_owned(), prefix.to_owned());
-        Ok(Self { folder, prefix, files, entries, compute, used: RefCell::default() })
+        Ok(Self { folder, prefix, files, entries, compute, used: Mutex::default() })
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
@@ -104,19 +105,36 @@ impl Weights {
 
     /// The tensor in the precision that is computed in, after its shape was checked.
     pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        Ok(self.compute.place(&self.float32(self.checked(name, shape)?)?)?)
+    }
+
+    /// The tensor's values where they stand in the file, if they can be computed with as they are.
+    pub(crate) fn values(&self, name: &str, shape: &[usize]) -> Result<Option<&[f32]>> {
+        let entry = self.checked(name, shape)?;
+        let as_it_is =
+            entry.stored.dtype == Dtype::F32 && self.compute.is_plain() && cfg!(target_endian = "little");
+        Ok(if as_it_is { bytemuck::try_cast_slice(self.bytes(entry)).ok() } else { None })
+    }
+
+    fn checked(&self, name: &str, shape: &[usize]) -> Result<&Entry> {
         let entry = self.entry(name)?;
         if entry.stored.shape != shape {
             let problem =
                 format!("shape {:?}, wanted {shape:?} as the configuration says", entry.stored.shape);
             return Err(self.error(entry, problem));
         }
-        self.used.borrow_mut().insert(name.to_owned());
-        Ok(self.compute.place(&self.float32(entry)?)?)
+        self.used().insert(name.to_owned());
+        Ok(entry)
+    }
+
+    /// The names of the tensors that were read.
+    fn used(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The types in which the tensors that were read are stored, as `F32` or `BF16 F32`.
     pub(crate) fn stored_dtypes(&self) -> String {
-        let used = self.used.borrow();
+        let used = self.used();
         let types =
             used.iter().filter_map(|name| self.entries.get(name)).map(|e| format!("{:?}", e.stored.dtype));
         types.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
@@ -127,7 +145,7 @@ impl Weights {
             folder: self.folder.clone(),
             prefix: self.prefix.clone(),
             stamps: self.stamps(),
-            names: self.used.borrow().clone(),
+            names: self.used().clone(),
         }
     }
 
@@ -157,7 +175,13 @@ impl Weights {
             Dtype::BF16 => DType::BF16,
             other => return Err(self.error(entry, format!("dtype {other:?}, wanted F32, F16 or BF16"))),
         };
-        let stored = Tensor::from_raw_buffer(self.bytes(entry), dtype, &entry.stored.shape, &Device::Cpu)?;
+        let bytes = self.bytes(entry);
+        if let (DType::F32, Ok(values)) = (dtype, bytemuck::try_cast_slice::<u8, f32>(bytes)) {
+            let mut copy = memory::reserve(values.len());
+            copy.extend_from_slice(values);
+            return Ok(Tensor::from_vec(copy, entry.stored.shape.as_slice(), &Device::Cpu)?);
+        }
+        let stored = Tensor::from_raw_buffer(bytes, dtype, &entry.stored.shape, &Device::Cpu)?;
         Ok(stored.to_dtype(DType::F32)?)
     }
 }
