@@ -25,14 +25,14 @@ demo: .venv/package .venv/weights
 test: test-rust test-python
 
 test-rust:
-	cargo test --release --locked -p chandelier
+	cargo test --release --locked -p chandelier --features hub
 
 test-python: .venv/package .venv/tools .venv/weights
 	$(BIN)/python -m pytest
 
 lint: .venv/package .venv/tools
 	cargo fmt --all --check
-	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo clippy --release --locked --workspace --all-targets --features chandelier/hub -- -D warnings
 	tree=$$(cargo tree --locked -p chandelier -e normal,build --prefix none); ! grep -i '^pyo3' <<<"$$tree"
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

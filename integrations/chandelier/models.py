@@ -57,7 +57,10 @@ class Tokens:
 
 
 class ColBERT:
-    """A ColBERT model from a checkpoint in PyLate's format: a folder, or a repository of the hub.
+    """A ColBERT model from a checkpoint: a folder, or a repository of the hub.
+
+    The format is found out: PyLate's, Stanford's (`HF_ColBERT`) or that of sentence-transformers 6
+    (`MultiVectorEncoder`), whose prompts, expansion and token pooling are applied as there.
 
     A str that is no folder and reads as `"name"` or `"organisation/name"` is looked up in the hub: what the cache lacks
     is fetched, and only what the model needs. The cache and the switches are those of `huggingface_hub` (`HF_HOME`,
@@ -70,8 +73,9 @@ class ColBERT:
 
     Args:
         model_name_or_path: The checkpoint's folder, or its hub name.
-        device: Where to compute; this version knows `"cpu"`.
-        dtype: What to compute in; this version knows `"float32"`.
+        device: Where to compute: `"cpu"`; `"cuda"`, `"cuda:1"` or `"metal"` in a build with that feature.
+        dtype: What to compute in: `"float32"`; on a GPU also `"bfloat16"` and `"float16"`. `"float64"` is there to check
+            the others by: many times slower, and not to be used in a forked child. Rows come out as float32.
         revision: A branch, tag or commit of the hub's repository; None for its main branch.
         cache_dir: Where the hub's snapshots are kept, instead of the hub's own place.
         token: The hub's access token, instead of `HF_TOKEN` or the one that was logged in with; False for none.

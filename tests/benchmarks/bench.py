@@ -208,6 +208,9 @@ def measure(args: argparse.Namespace, threads: int, python: Path, model: Path, g
                 if start >= 0:
                     note(side, "import_s", worker.hello["import_s"])
                     note(side, "load_s", worker.hello["load_s"])
+                    for figure in ("load_mb", "beyond_weights_mb"):
+                        if figure in worker.hello:
+                            note(side, figure, worker.hello[figure])
                     note(side, "peak_mb", worker.ask("memory")["mb"])
     return {"threads": threads, "tokens": tokens, "gaps": gaps, "hello": hellos, "found": found}
 
@@ -222,6 +225,8 @@ ROWS = (  # figure, its name in the table, whether more is better
     ("documents_cpu_s", "CPU s, all documents", False),
     ("import_s", "import, s (without numpy's)", False),
     ("load_s", "load, s", False),
+    ("load_mb", "memory taken by load, MB", False),
+    ("beyond_weights_mb", "  beyond the weights' files", False),
     ("peak_mb", "peak memory, MB", False),
     ("documents_tokenize_per_s", "tokenising alone, docs/s", True),
 )

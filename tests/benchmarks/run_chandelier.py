@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import corpus
-from worker import serve, timed
+from worker import resident_memory_mb, serve, timed
 
 
 def main() -> None:
@@ -25,9 +25,11 @@ def main() -> None:
     numpy_s, start = time.perf_counter() - start, time.perf_counter()
     import chandelier
 
-    import_s, start = time.perf_counter() - start, time.perf_counter()
+    import_s, before_mb = time.perf_counter() - start, resident_memory_mb()
+    start = time.perf_counter()
     model = chandelier.ColBERT(args.model, threads=args.threads)
-    load_s = time.perf_counter() - start
+    load_s, load_mb = time.perf_counter() - start, resident_memory_mb() - before_mb
+    weights_mb = sum(file.stat().st_size for file in Path(args.model).rglob("*.safetensors")) / 2**20
 
     documents, queries = corpus.documents(args.documents), corpus.queries(args.queries)
 
@@ -74,6 +76,8 @@ def main() -> None:
         "numpy_s": numpy_s,
         "import_s": import_s,
         "load_s": load_s,
+        "load_mb": load_mb,
+        "beyond_weights_mb": load_mb - weights_mb,
     }
     serve(
         hello,

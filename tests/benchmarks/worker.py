@@ -45,6 +45,13 @@ def peak_memory_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 1024
 
 
+def resident_memory_mb() -> float:
+    """Resident memory of this process now; NaN where the system does not say."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) / 1024 if found else float("nan")
+
+
 def timed(work: Callable[[], object]) -> dict[str, float]:
     """Wall and CPU seconds (of all threads) of one call."""
     cpu, wall = time.process_time(), time.perf_counter()

@@ -158,6 +158,8 @@ def _fact_rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             yield name, _show(value["value"]), str(value["origin"])
         elif name == "dense":
             yield from ((f"dense[{number}]", _show(layer), "") for number, layer in enumerate(value))
+        elif name == "warnings":
+            yield from (("warning", text, "") for text in value)
         else:
             yield name, _show(value), ""
 

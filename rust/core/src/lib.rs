@@ -8,6 +8,7 @@
 //! batch       Tokens -> Batch           ragged: ids end to end, nothing padded
 //! encoder     Batch  -> hidden states   one architecture a file, written on `ops`
 //! project     hidden -> MultiVectors    Dense chain, keep mask, L2 normalisation
+//! pool        MultiVectors -> fewer     token pooling, where a checkpoint or a caller asks for it
 //! maxsim      MultiVectors -> scores
 //! ```
 //!
@@ -25,6 +26,8 @@
 //! ```
 //!
 //! With the feature `hub`, `ColBert::from_hub` opens a model by its hub name.
+//!
+//! The features `cuda` and `metal` let a model be opened on a GPU.
 //!
 //! Results equal PyLate's (>= 1.5): ids, attention and kept rows exactly, values within 2e-5.
 

@@ -67,7 +67,8 @@ pub enum Prompt<'a> {
 pub struct EncodeOptions<'a> {
     /// What is put before every text.
     pub prompt: Prompt<'a>,
-    /// Tokens of a micro-batch; `None` means [`BATCH_TOKENS`], more than [`MAX_BATCH_TOKENS`] means that.
+    /// Tokens of a micro-batch; `None` means [`BATCH_TOKENS`] (on a GPU [`MAX_BATCH_TOKENS`]), more than
+    /// [`MAX_BATCH_TOKENS`] means that.
     pub batch_tokens: Option<usize>,
     /// Called about every 50 ms with the number of texts done; an error, [`Error::Interrupted`] say, ends the call.
     pub observer: Option<Observer<'a>>,
@@ -301,7 +302,9 @@ impl ColBert {
         options: EncodeOptions,
     ) -> Result<MultiVectors> {
         let prompt = self.prompt(options.prompt, role)?;
-        let batch_tokens = options.batch_tokens.unwrap_or(BATCH_TOKENS);
+        // A GPU wants large batches, one after the other; a core's cache wants small ones.
+        let default = if self.device == Device::Cpu { BATCH_TOKENS } else { MAX_BATCH_TOKENS };
+        let batch_tokens = options.batch_tokens.unwrap_or(default);
         if batch_tokens == 0 {
             return Err(Error::argument("batch_tokens", 0, "at least 1"));
         }
@@ -406,7 +409,8 @@ impl ColBert {
         let lengths: Vec<usize> = tokens.iter().map(|text| text.ids.len()).collect();
         let plan = batch::plan(&lengths, batch_tokens.min(MAX_BATCH_TOKENS));
         let jobs = plan.iter().map(|batch| batch.iter().filter_map(|&i| slots[i].take()).collect()).collect();
-        queue::run(jobs, self.threads, |texts| self.encode_batch(texts), observer)?;
+        let threads = if self.device == Device::Cpu { self.threads } else { 1 };
+        queue::run(jobs, threads, |texts| self.encode_batch(texts), observer)?;
         MultiVectors::new(data, offsets, dim)
     }
 

@@ -19,6 +19,9 @@ pub(super) fn tensors(path: &Path, content: &[u8]) -> Result<Vec<Stored>> {
     let (Some((folder, place)), None) = (pickles.next(), pickles.next()) else {
         return Err(Error::model(path, "", "wanted an archive with one data.pkl, as torch.save writes it"));
     };
+    if members.get(&format!("{folder}byteorder")).is_some_and(|place| &content[place.clone()] != b"little") {
+        return Err(Error::model(path, "byteorder", "is not \"little\"; save it on a machine of this kind"));
+    }
     let named = pickle::tensors(&content[place.clone()])
         .map_err(|problem| Error::model(path, "data.pkl", problem))?;
     if named.is_empty() {
