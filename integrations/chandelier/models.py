@@ -74,8 +74,8 @@ class ColBERT:
     Args:
         model_name_or_path: The checkpoint's folder, or its hub name.
         device: Where to compute: `"cpu"`; `"cuda"`, `"cuda:1"` or `"metal"` in a build with that feature.
-        dtype: What to compute in: `"float32"`; on a GPU also `"bfloat16"` and `"float16"`. `"float64"` is there to check
-            the others by: many times slower, and not to be used in a forked child. Rows come out as float32.
+        dtype: What to compute in: `"float32"`; on a GPU also `"bfloat16"` and `"float16"`. `"float64"` is there to
+            check the others by: many times slower, not for a forked child. Rows come out as float32.
         revision: A branch, tag or commit of the hub's repository; None for its main branch.
         cache_dir: Where the hub's snapshots are kept, instead of the hub's own place.
         token: The hub's access token, instead of `HF_TOKEN` or the one that was logged in with; False for none.

@@ -97,14 +97,15 @@ pub(super) fn rope_theta(rope: &JsonFile) -> Result<Option<f64>> {
 
 /// What `load` makes of every layer, by all threads: packing the weights is most of the time that opening a model takes.
 pub(super) fn each_layer<T: Send>(count: usize, load: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let mut layers: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    let mut layers: Vec<Option<Result<T>>> = (0..count).map(|_| None).collect();
     let jobs = layers.iter_mut().enumerate().collect();
-    let work = |(index, place): (usize, &mut Option<T>)| {
-        *place = Some(load(index)?);
+    let work = |(index, place): (usize, &mut Option<Result<T>>)| {
+        *place = Some(load(index));
         Ok(1)
     };
     queue::run(jobs, default_threads(), work, &mut |_| Ok(()))?;
-    Ok(layers.into_iter().flatten().collect())
+    // The first layer's error, whichever thread came to one first.
+    layers.into_iter().flatten().collect()
 }
 
 /// A linear layer `name`: `name.weight [outputs, inputs]`, and `name.bias` if there is to be one.
@@ -136,10 +137,10 @@ fn load_linear(
     activation: Activation,
 ) -> Result<Linear> {
     let names = || parts.iter().map(|(name, outputs)| (format!("{name}.weight"), [*outputs, inputs]));
-    let biases = || parts.iter().map(|(name, outputs)| weights.get(&format!("{name}.bias"), &[*outputs]));
-    let biases = bias.then(|| biases().collect::<Result<Vec<Tensor>>>()).transpose()?;
     let in_place: Vec<_> =
         names().map(|(name, shape)| weights.values(&name, &shape)).collect::<Result<_>>()?;
+    let biases = || parts.iter().map(|(name, outputs)| weights.get(&format!("{name}.bias"), &[*outputs]));
+    let biases = bias.then(|| biases().collect::<Result<Vec<Tensor>>>()).transpose()?;
     if let Some(values) = in_place.into_iter().collect::<Option<Vec<&[f32]>>>() {
         let biases =
             biases.map(|all| all.iter().map(Tensor::to_vec1).collect::<candle_core::Result<Vec<_>>>());
