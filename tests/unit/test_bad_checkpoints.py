@@ -750,3 +750,10 @@ def test_from_bert_opens_what_has_no_projection(folder: Path) -> None:
     model = from_bert(folder)
     assert (model.dim, model.query_length, model.document_length) == (48, 32, 31)
     assert model.encode_documents(TEXTS).data.shape[1] == 48
+
+
+def test_from_bert_does_not_drop_the_projection_of_a_stanford_checkpoint(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with pytest.raises(ModelError, match=r"config\.json: architectures: got HF_ColBERT"):
+        from_bert(copy_of("d_bert_stanford", tmp_path_factory))

@@ -222,21 +222,24 @@ impl Spec {
         let modules = modules::read(root)?;
         let config = JsonFile::open_optional(&root.join("config_sentence_transformers.json"))?;
         let is_native = config.string("model_type")?.as_deref() == Some("MultiVectorEncoder");
-        if projection == Projection::Required {
-            if is_native {
+        let has_dense = modules.iter().flatten().any(|module| module.kind == "Dense");
+        let transformer = modules.iter().flatten().next().map_or(root, |module| &module.folder);
+        let is_stanford = !has_dense && stanford::is_stanford(transformer)?;
+        match projection {
+            Projection::Required if is_native => {
                 let missing = || Error::Missing {
                     path: root.join("modules.json"),
                     problem: "no such file; a MultiVectorEncoder lists its modules in it".to_owned(),
                 };
-                return multi_vector::read(root, modules.ok_or_else(missing)?, &config, knobs);
+                multi_vector::read(root, modules.ok_or_else(missing)?, &config, knobs)
             }
-            let has_dense = modules.iter().flatten().any(|module| module.kind == "Dense");
-            let transformer = modules.iter().flatten().next().map_or(root, |module| &module.folder);
-            if !has_dense && stanford::is_stanford(transformer)? {
-                return stanford::read(root, transformer.to_owned(), knobs);
+            Projection::Required if is_stanford => stanford::read(root, transformer.to_owned(), knobs),
+            Projection::Absent if is_stanford => {
+                let problem = "got HF_ColBERT, which has a projection; from_bert is for models without one, open this one as ColBERT (without --from-bert)";
+                Err(Error::model(&transformer.join("config.json"), "architectures", problem))
             }
+            _ => pylate::read(root, modules, &config, projection, knobs),
         }
-        pylate::read(root, modules, &config, projection, knobs)
     }
 
     /// What holds where a format says nothing.
