@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 TEXTS = ["The capital of France is Paris.", "a second, longer text about nothing at all"]
@@ -46,12 +45,6 @@ class Case(NamedTuple):
 def show(value: object) -> str | None:
     """The test id of a case."""
     return value.what if isinstance(value, Case) else None
-
-
-def copy_of(golden: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A writable copy of a golden checkpoint, in a folder whose name gives nothing away."""
-    folder = tmp_path_factory.mktemp("copy") / "checkpoint"
-    return Path(shutil.copytree(GOLDENS / golden / "checkpoint", folder, copy_function=shutil.copyfile))
 
 
 def check(error: Exception, folder: Path, file: str = "", key: str = "", says: tuple[str, ...] = ()) -> None:

@@ -37,7 +37,6 @@ from damage import (
     both,
     check,
     copy_dense,
-    copy_of,
     drop,
     edit,
     entries,
@@ -58,9 +57,9 @@ POSITIONS = "embeddings.position_embeddings.weight"
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(copy_golden: Callable[[str], Path]) -> Path:
     """A copy of the plain PyLate checkpoint: 48 hidden, 3 layers, 902 tokens, 192 positions, a Dense 48 -> 32."""
-    return copy_of("a_bert_pylate", tmp_path_factory)
+    return copy_golden("a_bert_pylate")
 
 
 # --- files that cannot be read --------------------------------------------------------------------------------------
@@ -81,8 +80,8 @@ MISSING_FILES = [
 
 
 @pytest.mark.parametrize(("golden", "file"), MISSING_FILES)
-def test_a_missing_file_is_named(golden: str, file: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = copy_of(golden, tmp_path_factory)
+def test_a_missing_file_is_named(golden: str, file: str, copy_golden: Callable[[str], Path]) -> None:
+    folder = copy_golden(golden)
     (folder / file).unlink()
     with pytest.raises(FileNotFoundError) as caught:
         ColBERT(folder)

@@ -13,6 +13,7 @@ import os
 import pickle
 import pickletools
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from damage import DENSE, TEXTS, WEIGHTS, Case, check, copy_of, put, show, sizes, write
+from damage import DENSE, GOLDENS, TEXTS, WEIGHTS, Case, check, put, show, sizes, write
 from safetensors.numpy import save_file
 
 from chandelier import ColBERT, ModelError
@@ -38,9 +39,9 @@ Bytes = Callable[[bytes], bytes]
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(copy_golden: Callable[[str], Path]) -> Path:
     """A copy of the checkpoint whose weights are pickled, 32 hidden and a Dense 32 -> 20."""
-    return copy_of("f_bert_pytorch_bin", tmp_path_factory)
+    return copy_golden("f_bert_pytorch_bin")
 
 
 # --- how to write a pickle, and the archive around it ---------------------------------------------------------------
@@ -477,39 +478,39 @@ def hostile() -> dict[str, bytes]:
 
 HOSTILE = hostile()
 
-# Opens each folder that it is given, in 1.5 GB at most, and says what came of it.
+# Opens the checkpoint with each archive in the place of its Dense's, in 1.5 GB at most, and says what came of it.
 OPENER = """
-import json, resource, sys, time
+import json, os, resource, sys, time
 from chandelier import ColBERT
+folder, place, *archives = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000,) * 2)
-for folder in sys.argv[1:]:
+for archive in archives:
+    os.replace(archive, place)
     start = time.perf_counter()
     try:
         ColBERT(folder, threads=1)
         kind, message, file = "nothing", "", ""
     except Exception as error:
         kind, message, file = type(error).__name__, str(error), str(getattr(error, "file", ""))
-    seconds = time.perf_counter() - start
-    print(json.dumps([folder, kind, message[:500], len(message), file, seconds]), flush=True)
+    print(json.dumps([kind, message[:500], len(message), file, time.perf_counter() - start]), flush=True)
 """
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
-    """What came of each hostile archive: kind and message of the error, its file and the seconds it took."""
-    places: dict[str, str] = {}
-    for what, content in HOSTILE.items():
-        folder = copy_of("f_bert_pytorch_bin", tmp_path_factory)
-        (folder / DENSE_BIN).write_bytes(content)
-        places[str(folder)] = what
-    command = [sys.executable, "-c", OPENER, *places]
+    """What came of each hostile archive: kind, message and length of the message, its file, and the seconds it took."""
+    root = tmp_path_factory.mktemp("hostile")
+    folder = shutil.copytree(GOLDENS / "f_bert_pytorch_bin" / "checkpoint", root / "checkpoint")
+    archives = [root / str(number) for number in range(len(HOSTILE))]
+    for file, content in zip(archives, HOSTILE.values(), strict=True):
+        file.write_bytes(content)
+    command = [sys.executable, "-c", OPENER, folder, folder / DENSE_BIN, *archives]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    found = {places[folder]: rest for folder, *rest in lines}
-    last = next((what for what in HOSTILE if what not in found), None)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    last = [*HOSTILE, "nothing"][len(found)]
     assert done.returncode == 0, f"{last!r} ended the process with {done.returncode}: {done.stderr[-500:]}"
-    return found
+    return dict(zip(HOSTILE, found, strict=True))
 
 
 @pytest.mark.parametrize("what", HOSTILE)
