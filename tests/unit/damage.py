@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+
+from chandelier import ColBERT, ModelError
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 TEXTS = ["The capital of France is Paris.", "a second, longer text about nothing at all"]
@@ -59,6 +62,14 @@ def check(error: Exception, folder: Path, file: str = "", key: str = "", says: t
         assert f"/{named}".endswith(f"/{file}"), f".file is {named!r}"
     if key:
         assert key in str(getattr(error, "key", None))
+
+
+def refused(folder: Path, case: Case) -> None:
+    """Damages a checkpoint, which must not open any more."""
+    case.damage(folder)
+    with pytest.raises(ModelError) as caught:
+        ColBERT(folder)
+    check(caught.value, folder, case.file, case.key, case.says)
 
 
 def sizes(*numbers: int) -> str:
