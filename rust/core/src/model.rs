@@ -1,6 +1,6 @@
 //! [`ColBert`]: the pipeline wired together. Opened once, then `&self` everywhere.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use candle_core::DType;
@@ -31,6 +31,7 @@ pub struct ColBert {
     projection: Projection,
     provenance: Vec<Provenance>,
     stored_dtypes: String,
+    weights_path: PathBuf,
     device: Device,
     dtype: Dtype,
     threads: usize,
@@ -130,7 +131,7 @@ impl ColBert {
             let parts = Parts::load(&spec, &compute);
             (parts, files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        let Parts { encoder, projection, provenance, stored_dtypes } = parts?;
+        let Parts { encoder, projection, provenance, stored_dtypes, weights_path } = parts?;
         let tokenizer = TextTokenizer::new(&spec, files?, encoder.positions(), encoder.vocabulary())?;
         Ok(Self {
             spec,
@@ -139,6 +140,7 @@ impl ColBert {
             projection,
             provenance,
             stored_dtypes,
+            weights_path,
             device: options.device,
             dtype: options.dtype,
             threads,
@@ -425,7 +427,7 @@ impl ColBert {
             let end = start + text.ids.len() * dim;
             if !project::write_rows(&rows[start..end], &text.keep, dim, self.spec.normalize, slot) {
                 let problem = "gives rows that are not finite (NaN or infinity); fetch the checkpoint again";
-                return Err(Error::model(&self.spec.transformer.join("model.safetensors"), "", problem));
+                return Err(Error::model(&self.weights_path, "", problem));
             }
             start = end;
         }
@@ -439,6 +441,7 @@ struct Parts {
     projection: Projection,
     provenance: Vec<Provenance>,
     stored_dtypes: String,
+    weights_path: PathBuf,
 }
 
 impl Parts {
@@ -449,8 +452,8 @@ impl Parts {
             Format::Stanford => (Projection::among(&weights, hidden)?, Vec::new()),
             _ => Projection::load(&spec.dense, hidden, compute)?,
         };
-        let stored_dtypes = weights.stored_dtypes();
+        let (stored_dtypes, weights_path) = (weights.stored_dtypes(), weights.path());
         let provenance = std::iter::once(weights.provenance()).chain(sources).collect();
-        Ok(Self { encoder, projection, provenance, stored_dtypes })
+        Ok(Self { encoder, projection, provenance, stored_dtypes, weights_path })
     }
 }

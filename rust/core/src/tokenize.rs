@@ -36,6 +36,9 @@ impl Tokens {
     }
 }
 
+/// The most tokens of any text: where positions have no table, a configuration may speak of billions.
+const LONGEST: usize = 1 << 20;
+
 /// For each token the characters of the text that it came from: the first, and the one behind the last.
 pub type Spans = Vec<(usize, usize)>;
 
@@ -294,6 +297,7 @@ impl RoleSettings {
         let special = files.tokenizer.get_post_processor().map_or(0, |p| p.added_tokens(false));
         let taken = special + usize::from(prefix_id.is_some());
         let argument = format!("{name}_length");
+        let positions = positions.min(LONGEST);
         if length.value > positions {
             let wanted = format!(
                 "at most {positions}, the positions of the model; pass {argument}={positions} or less"

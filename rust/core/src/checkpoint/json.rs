@@ -94,6 +94,14 @@ impl JsonFile {
         self.read(key, "an object", nested)
     }
 
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.object.keys().map(String::as_str)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.object.is_empty()
+    }
+
     /// Whether the key is there and says `null`.
     pub(crate) fn is_null(&self, key: &str) -> bool {
         self.object.get(key).is_some_and(Value::is_null)

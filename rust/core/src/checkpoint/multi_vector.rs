@@ -30,10 +30,8 @@ pub(super) fn read(root: &Path, modules: Vec<Module>, config: &JsonFile, knobs: 
     }
     let mask = chain.mask.config()?;
     let prompts = config.string_map("prompts")?.unwrap_or_default();
-    let named = |names: &[&str]| {
-        let known = |name: &&&str| prompts.iter().any(|(known, _)| known == **name);
-        names.iter().find(known).map(|name| (*name).to_owned())
-    };
+    // A prompt named otherwise ("passage") is never used by itself there: "document" is always there, empty if need be.
+    let named = |name: &str| prompts.iter().any(|(known, _)| known == name).then(|| name.to_owned());
     let longest = longest(&transformer, &file)?;
     let mut spec = Spec {
         format: Format::MultiVectorEncoder,
@@ -50,8 +48,8 @@ pub(super) fn read(root: &Path, modules: Vec<Module>, config: &JsonFile, knobs: 
         skiplist_roles: roles(&mask, "skiplist_tasks")?,
         keep_only_token_ids: mask.indices("keep_only_token_ids")?.unwrap_or_default(),
         do_lower_case: choose(None, &file, "do_lower_case", JsonFile::bool, false)?,
-        query_prompt_name: named(&["query"]),
-        document_prompt_name: named(&["document", "passage", "corpus"]),
+        query_prompt_name: named("query"),
+        document_prompt_name: named("document"),
         prompts,
         normalize: chain.normalize,
         pooling: chain.pooling.map(pooling).transpose()?,
@@ -110,15 +108,23 @@ fn check_transformer(file: &JsonFile) -> Result<()> {
     };
     wanted("transformer_task", file.string("transformer_task")?, "feature-extraction")?;
     wanted("module_output_name", file.string("module_output_name")?, "token_embeddings")?;
-    if let Some(modality) = file.object("modality_config")? {
-        if modality.get("message").is_some() {
-            return Err(file.error(
-                "modality_config",
-                "texts go through a chat template, which this version does not have",
-            ));
+    for key in ["processing_kwargs", "processor_kwargs"] {
+        if file.object(key)?.is_some_and(|arguments| !arguments.is_empty()) {
+            return Err(file.error(key, "got arguments for the tokenizer, wanted none"));
         }
-        if modality.get("text").is_none() {
-            return Err(file.error("modality_config", "has no \"text\", wanted a model of texts"));
+    }
+    let Some(modality) = file.object("modality_config")? else { return Ok(()) };
+    if modality.get("message").is_some() {
+        let problem = "texts go through a chat template, which this version does not have";
+        return Err(file.error("modality_config", problem));
+    }
+    let text = modality.object("text")?;
+    let text =
+        text.ok_or_else(|| file.error("modality_config", "has no \"text\", wanted a model of texts"))?;
+    for (key, plain) in [("method", "forward"), ("method_output_name", "last_hidden_state")] {
+        if let Some(got) = text.string(key)?.filter(|got| got != plain) {
+            let problem = format!("text.{key}: got {got:?}, wanted {plain:?}");
+            return Err(file.error("modality_config", problem));
         }
     }
     Ok(())
@@ -152,6 +158,8 @@ fn length(
     Ok(if length.origin == Origin::Default { longest.clone() } else { length })
 }
 
+const EXPANSION_KEYS: [&str; 4] = ["strategy", "attend", "token", "length"];
+
 /// `query_expansion`: "fixed" gives every query the same length, "min" only fills short ones.
 fn expansion(spec: &mut Spec, file: &JsonFile, knobs: &Knobs) -> Result<()> {
     let key = "query_expansion";
@@ -173,29 +181,41 @@ fn expansion(spec: &mut Spec, file: &JsonFile, knobs: &Knobs) -> Result<()> {
         spec.attend_to_expansion_tokens = Setting::or_default(knobs.attend_to_expansion_tokens, false);
         return Ok(());
     };
+    if let Some(other) = stored.keys().find(|key| !EXPANSION_KEYS.contains(key)) {
+        let problem = format!("query_expansion.{other}: unknown, wanted {EXPANSION_KEYS:?}");
+        return Err(file.error(other, problem));
+    }
     spec.attend_to_expansion_tokens =
         choose(knobs.attend_to_expansion_tokens, &stored, "attend", JsonFile::bool, false)?;
     spec.expansion_token = stored.string("token")?;
     let fewest =
         stored.require("length", "the number of tokens that queries are filled up to", JsonFile::size)?;
     let fewest = Setting::from_file(fewest, file, "query_expansion.length");
-    match stored.require("strategy", "\"fixed\" or \"min\"", JsonFile::string)?.as_str() {
-        "fixed" if knobs.query_length.is_none() => {
+    let strategy = stored.require("strategy", "\"fixed\" or \"min\"", JsonFile::string)?;
+    if !["fixed", "min"].contains(&strategy.as_str()) {
+        return Err(stored.error("strategy", format!("got {strategy:?}, wanted \"fixed\" or \"min\"")));
+    }
+    let is_given = spec.query_length.origin == Origin::Argument;
+    if let Some(longest) = file.size("query_length")?.filter(|longest| *longest < fewest.value) {
+        let problem = format!("got {longest}, wanted at least {}, to which queries are filled", fewest.value);
+        return Err(file.error("query_length", problem));
+    }
+    match (strategy.as_str(), is_given) {
+        ("fixed", true) => spec.expansion_length = spec.query_length.clone(),
+        ("fixed", false) => {
             spec.query_length = fewest.clone();
             spec.expansion_length = fewest;
         }
-        "fixed" => spec.expansion_length = spec.query_length.clone(),
-        "min" => {
+        (_, true) if spec.query_length.value < fewest.value => {
+            let wanted = format!("at least {}, to which this model fills its queries", fewest.value);
+            return Err(Error::argument("query_length", spec.query_length.value, wanted));
+        }
+        _ => {
             if spec.query_length.value < fewest.value {
-                if knobs.query_length.is_some() {
-                    let wanted = format!("at least {}, to which this model fills its queries", fewest.value);
-                    return Err(Error::argument("query_length", spec.query_length.value, wanted));
-                }
                 spec.query_length = fewest.clone();
             }
             spec.expansion_length = fewest;
         }
-        other => return Err(stored.error("strategy", format!("got {other:?}, wanted \"fixed\" or \"min\""))),
     }
     Ok(())
 }

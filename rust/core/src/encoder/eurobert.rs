@@ -20,6 +20,7 @@ struct EuroBert(Llama);
 
 impl EuroBert {
     fn load(file: &JsonFile, weights: &Weights) -> Result<Self> {
+        parts::refuse(file, "is_decoder", "false")?;
         let hidden = parts::size(file, "hidden_size")?;
         let heads = parts::size(file, "num_attention_heads")?;
         let key_value = file.size("num_key_value_heads")?.unwrap_or(heads);

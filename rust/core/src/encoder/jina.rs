@@ -44,7 +44,7 @@ struct Jina {
 impl Jina {
     fn load(config: &JsonFile, weights: &Weights) -> Result<Self> {
         parts::positions_are(config, "rotary")?;
-        for key in ["lora_adaptations", "load_trained_adapters", "matryoshka_dimensions"] {
+        for key in ["lora_adaptations", "load_trained_adapters", "matryoshka_dimensions", "is_decoder"] {
             parts::refuse(config, key, "none")?;
         }
         let sizes = Sizes {

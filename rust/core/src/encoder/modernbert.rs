@@ -211,6 +211,10 @@ fn local_layers(file: &JsonFile) -> Result<Vec<bool>> {
 fn thetas(file: &JsonFile) -> Result<(f64, f64)> {
     parts::refuse(file, "rope_scaling", "none")?;
     let new = file.object("rope_parameters")?;
+    let kinds = ["full_attention", "sliding_attention"];
+    if let Some(other) = new.iter().flat_map(JsonFile::keys).find(|key| !kinds.contains(key)) {
+        return Err(file.error("rope_parameters", format!("got {other:?} in it, wanted {kinds:?} only")));
+    }
     let theta = |kind: &str, old: &str, default: f64| -> Result<f64> {
         let rope = new.as_ref().map(|rope| rope.object(kind)).transpose()?.flatten();
         let found = rope.as_ref().map(parts::rope_theta).transpose()?.flatten();

@@ -81,12 +81,24 @@ pub(super) fn refuse(config: &JsonFile, key: &str, wanted: &str) -> Result<()> {
 /// The base of the rotary embedding: under `rope_parameters` (transformers 5), else by its old name.
 pub(super) fn theta(config: &JsonFile) -> Result<Option<f64>> {
     refuse(config, "rope_scaling", "none")?;
+    whole_heads(config)?;
     let found = config.object("rope_parameters")?.as_ref().map(rope_theta).transpose()?.flatten();
     Ok(found.or(config.positive("rope_theta")?))
 }
 
+/// Refuses to turn a part of every head only.
+fn whole_heads(config: &JsonFile) -> Result<()> {
+    match config.positive("partial_rotary_factor")? {
+        Some(factor) if factor != 1.0 => {
+            Err(config.error("partial_rotary_factor", format!("got {factor}, wanted 1")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The base of the rotary embedding in `rope_parameters`, where it must be the plain one.
 pub(super) fn rope_theta(rope: &JsonFile) -> Result<Option<f64>> {
+    whole_heads(rope)?;
     for key in ["rope_type", "type"] {
         if let Some(kind) = rope.string(key)?.filter(|kind| kind != "default") {
             return Err(rope.error(key, format!("got {kind:?}, wanted \"default\"")));

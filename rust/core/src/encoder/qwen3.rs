@@ -21,9 +21,18 @@ struct Qwen3(Llama);
 impl Qwen3 {
     fn load(file: &JsonFile, weights: &Weights) -> Result<Self> {
         parts::refuse(file, "use_sliding_window", "false")?;
-        let other = file.strings("layer_types")?.into_iter().flatten().find(|kind| kind != "full_attention");
-        if let Some(kind) = other {
-            return Err(file.error("layer_types", format!("got {kind:?}, wanted \"full_attention\" only")));
+        for (key, wanted) in [("use_bidirectional_attention", true), ("is_causal", false)] {
+            if let Some(got) = file.bool(key)?.filter(|got| *got != wanted) {
+                return Err(file.error(key, format!("got {got}, wanted {wanted}")));
+            }
+        }
+        let layers = parts::layers(file, "num_hidden_layers")?;
+        if let Some(kinds) = file.strings("layer_types")?
+            && (kinds.len() != layers || kinds.iter().any(|kind| kind != "full_attention"))
+        {
+            return Err(
+                file.error("layer_types", format!("got {kinds:?}, wanted \"full_attention\" {layers} times"))
+            );
         }
         let heads = parts::size(file, "num_attention_heads")?;
         let key_value = file.size("num_key_value_heads")?.unwrap_or(32);

@@ -35,6 +35,9 @@ pub(crate) struct Weights {
     used: Mutex<BTreeSet<String>>,
 }
 
+/// What lists the tensors of several files.
+const INDEX: &str = "model.safetensors.index.json";
+
 /// One mapped file.
 struct WeightsFile {
     path: PathBuf,
@@ -76,7 +79,7 @@ impl Weights {
     /// `compute` says.
     pub(crate) fn open(folder: &Path, prefix: &str, compute: Compute) -> Result<Self> {
         let single = folder.join("model.safetensors");
-        let index = folder.join("model.safetensors.index.json");
+        let index = folder.join(INDEX);
         let pickle = folder.join("pytorch_model.bin");
         let (files, tensors) = if !files::stands(&single) && files::stands(&index) {
             shards::open(&index)?
@@ -155,9 +158,16 @@ impl Weights {
 
     fn entry(&self, name: &str) -> Result<&Entry> {
         self.entries.get(name).ok_or_else(|| {
-            let file = self.files.first().map_or(&self.folder, |file| &file.path);
-            Error::model(file, name, "no such tensor; are these the weights of this architecture?")
+            Error::model(&self.path(), name, "no such tensor; are these the weights of this architecture?")
         })
+    }
+
+    /// The file that lists all tensors.
+    pub(crate) fn path(&self) -> PathBuf {
+        match &self.files[..] {
+            [only] => only.path.clone(),
+            _ => self.folder.join(INDEX),
+        }
     }
 
     fn error(&self, entry: &Entry, problem: String) -> Error {

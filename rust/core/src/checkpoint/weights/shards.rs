@@ -12,6 +12,9 @@ pub(super) fn open(index: &Path) -> Result<(Vec<WeightsFile>, Vec<Entry>)> {
     let json = JsonFile::open(index, "")?;
     let wanted = "an object that gives every tensor its file";
     let map = json.require("weight_map", wanted, JsonFile::string_map)?;
+    if map.is_empty() {
+        return Err(json.error("weight_map", "is empty, wanted a file for every tensor"));
+    }
     let mut promised: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (tensor, file) in map {
         if Path::new(&file).file_name().is_none_or(|name| name != file.as_str()) {
