@@ -1,6 +1,6 @@
 //! `pytorch_model.bin`: a zip archive of one pickle and the storages beside it, none of them compressed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Cursor;
 use std::ops::Range;
 use std::path::Path;
@@ -23,6 +23,11 @@ pub(super) fn tensors(path: &Path, content: &[u8]) -> Result<Vec<Stored>> {
         .map_err(|problem| Error::model(path, "data.pkl", problem))?;
     if named.is_empty() {
         return Err(Error::model(path, "data.pkl", "its dictionary holds no tensors, wanted a state dict"));
+    }
+    // Before names are copied: a few bytes repeat a long one.
+    let mut seen = HashSet::new();
+    if let Some((name, _)) = named.iter().find(|(name, _)| !seen.insert(name)) {
+        return Err(Error::model(path, name, "more than one tensor of this name, wanted one"));
     }
     let read = |name: &str, tensor: &PickledTensor| {
         let storage = members.get(&format!("{folder}data/{}", tensor.storage.key));
