@@ -62,7 +62,17 @@ fn exchange(root: &mut Value, random: &mut Random) {
                 None => *place(root, random) = part,
             }
         }
-        _ => *node = interesting(random),
+        _ => {
+            let old = std::mem::discriminant(&*node);
+            *node = interesting(random);
+            // Another value of the same kind gets further.
+            for _ in 0..random.below(16) {
+                if std::mem::discriminant(&*node) == old {
+                    break;
+                }
+                *node = interesting(random);
+            }
+        }
     }
 }
 

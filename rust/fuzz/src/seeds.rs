@@ -17,7 +17,8 @@ pub(crate) fn seeds(slot: &Slot) -> Vec<Vec<u8>> {
         if let Ok(tokenizer) = serde_json::from_slice(golden) {
             let small = trimmed(tokenizer);
             contents.push(small.to_string().into_bytes());
-            if slot.name.starts_with("a_") {
+            // BERT's normaliser is made from another file, so that those would do nothing in its tokenizer.
+            if slot.name.starts_with("h_") {
                 contents.extend(variations(&small).iter().map(|value| value.to_string().into_bytes()));
             }
         }
