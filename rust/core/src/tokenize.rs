@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
 
-use crate::checkpoint::{Format, Setting, Spec, TokenizerFiles};
+use crate::checkpoint::{Format, Setting, Spec, TokenizerFiles, guarded};
 use crate::error::{Error, Result};
 
 /// Which of the two kinds of text.
@@ -70,6 +70,9 @@ struct RoleSettings {
     /// Whether the skiplist applies.
     skips: bool,
 }
+
+/// Queries are filled up to 32 tokens, or some hundreds; the limit keeps a damaged file from taking hours over each.
+const LONGEST_EXPANSION: usize = 8192;
 
 struct Expansion {
     id: u32,
@@ -154,7 +157,7 @@ impl TextTokenizer {
     pub fn tokenize(&self, text: &str, prompt: &str, role: Role) -> Result<Tokens> {
         let prompted = with_prompt(text, prompt);
         let prepared = self.prepare(&prompted);
-        let encoding = self.tokenizer.encode_fast(prepared.as_ref(), false).map_err(|e| self.failed(&e))?;
+        let encoding = self.guarded(|| self.tokenizer.encode_fast(prepared.as_ref(), false))?;
         self.tokens(&self.post_process(encoding, role)?, role)
     }
 
@@ -163,8 +166,7 @@ impl TextTokenizer {
     pub fn tokenize_with_offsets(&self, text: &str, prompt: &str, role: Role) -> Result<(Tokens, Spans)> {
         let prompted = with_prompt(text, prompt);
         let prepared = self.prepare(&prompted);
-        let encoding =
-            self.tokenizer.encode_char_offsets(prepared.as_ref(), false).map_err(|e| self.failed(&e))?;
+        let encoding = self.guarded(|| self.tokenizer.encode_char_offsets(prepared.as_ref(), false))?;
         let encoding = self.post_process(encoding, role)?;
         let tokens = self.tokens(&encoding, role)?;
 
@@ -195,8 +197,8 @@ impl TextTokenizer {
     }
 
     /// Any text can be tokenised by a tokenizer that is whole.
-    fn failed(&self, error: &tokenizers::Error) -> Error {
-        Error::model(&self.path, "", format!("cannot tokenise a text: {error}"))
+    fn guarded<T>(&self, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+        guarded(&self.path, "cannot tokenise a text", work)
     }
 
     fn role(&self, role: Role) -> &RoleSettings {
@@ -221,7 +223,7 @@ impl TextTokenizer {
         // What was cut off is kept beside and would be processed as well, which for a long text takes seconds.
         drop(encoding.take_overflowing());
         match self.tokenizer.get_post_processor() {
-            Some(processor) => processor.process(encoding, None, true).map_err(|e| self.failed(&e)),
+            Some(processor) => self.guarded(|| processor.process(encoding, None, true)),
             None => Ok(encoding),
         }
     }
@@ -229,10 +231,6 @@ impl TextTokenizer {
     fn tokens(&self, encoding: &Encoding, role: Role) -> Result<Tokens> {
         let settings = self.role(role);
         let mut ids = encoding.get_ids().to_vec();
-        if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocabulary) {
-            let problem = format!("gives id {id}, but the embedding table has {} rows", self.vocabulary);
-            return Err(Error::model(&self.path, "", problem));
-        }
         if let Some(prefix) = settings.prefix {
             // A query is filled before its prefix is put second: one without any token begins with a fill token. Only
             // where that is attended to, or nothing that is would stand first.
@@ -253,6 +251,10 @@ impl TextTokenizer {
             if expansion.attend {
                 attended = ids.len();
             }
+        }
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocabulary) {
+            let problem = format!("gives id {id}, but the embedding table has {} rows", self.vocabulary);
+            return Err(Error::model(&self.path, "", problem));
         }
         let keeps = |id: &u32| {
             let skipped = settings.skips && self.skiplist.contains(id);
@@ -275,7 +277,12 @@ impl Expansion {
                 Error::model(&files.path, "mask_token", problem)
             })?,
         };
-        Ok(Self { id, attend: spec.attend_to_expansion_tokens.value, length: spec.expansion_length.value })
+        let length = &spec.expansion_length;
+        if length.value > LONGEST_EXPANSION {
+            let wanted = format!("at most {LONGEST_EXPANSION}, as every query is filled up to it");
+            return Err(length.unfit("query_length", wanted));
+        }
+        Ok(Self { id, attend: spec.attend_to_expansion_tokens.value, length: length.value })
     }
 }
 

@@ -231,6 +231,103 @@ fn hostile_weights_are_refused() {
     fuzz.done(1);
 }
 
+/// Config and weights agree in these, so that neither contradicts the other.
+#[test]
+fn sizes_that_nothing_can_be_made_of_are_refused_by_name() {
+    type Change = fn(&mut Value, &mut Value, &mut Vec<u8>);
+    let cases: [(&str, &str, Change); 2] = [
+        ("d_bert_stanford", "linear.weight", |config, header, data| {
+            let hidden = config["hidden_size"].as_u64().unwrap() as usize;
+            resize(header, data, "linear.weight", &[0, hidden]);
+        }),
+        ("x3_xmod", "adapter_reduction_factor", |config, header, data| {
+            config["adapter_reduction_factor"] = json!(1000);
+            let names: Vec<String> = header.as_object().unwrap().keys().cloned().collect();
+            for name in names.iter().filter(|name| name.contains("adapter_modules")) {
+                let shape: Vec<usize> = serde_json::from_value(header[name]["shape"].clone()).unwrap();
+                match shape[..] {
+                    [_, inputs] if name.contains("dense1.weight") => resize(header, data, name, &[0, inputs]),
+                    [outputs, _] if name.contains("dense2.weight") => {
+                        resize(header, data, name, &[outputs, 0])
+                    }
+                    [_] if name.contains("dense1.bias") => resize(header, data, name, &[0]),
+                    _ => {}
+                }
+            }
+        }),
+    ];
+    for (case, wanted, change) in cases {
+        let copy = copy_of(case);
+        let (config_path, weights_path) =
+            (copy.path().join("config.json"), copy.path().join("model.safetensors"));
+        let mut config = serde_json::from_slice(&std::fs::read(&config_path).unwrap()).unwrap();
+        let whole = std::fs::read(&weights_path).unwrap();
+        let (mut header, data) = parts(&whole);
+        let mut data = data.to_vec();
+        change(&mut config, &mut header, &mut data);
+        std::fs::write(&config_path, config.to_string()).unwrap();
+        std::fs::write(&weights_path, assembled(&header, &data)).unwrap();
+        match ColBert::open(copy.path()) {
+            Err(Error::Model { key, problem, .. }) if key == wanted => {
+                assert!(!problem.contains("as the configuration says"), "{problem}");
+            }
+            Err(other) => panic!("{case}: {other}"),
+            Ok(_) => panic!("{case} opens"),
+        }
+    }
+}
+
+/// An encoder that never attends has no weights that would contradict the size of its heads.
+#[test]
+fn heads_that_no_weight_vouches_for_take_no_memory() {
+    let copy = copy_of("p_lfm2_pylate");
+    let (config_path, weights_path) =
+        (copy.path().join("config.json"), copy.path().join("model.safetensors"));
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&config_path).unwrap()).unwrap();
+    let layers = config["num_hidden_layers"].as_u64().unwrap();
+    let hidden = config["hidden_size"].as_u64().unwrap();
+    let taps = config["conv_L_cache"].as_u64().unwrap();
+    config["layer_types"] = json!(vec!["conv"; layers as usize]);
+    config["head_dim"] = json!(u32::MAX - 1);
+    let whole = std::fs::read(&weights_path).unwrap();
+    let (mut header, data) = parts(&whole);
+    let mut data = data.to_vec();
+    let prefix = if header.get("model.embed_tokens.weight").is_some() { "model." } else { "" };
+    for index in 0..layers {
+        for (part, shape) in [
+            ("conv.weight", vec![hidden, 1, taps]),
+            ("in_proj.weight", vec![3 * hidden, hidden]),
+            ("out_proj.weight", vec![hidden, hidden]),
+        ] {
+            let name = format!("{prefix}layers.{index}.conv.{part}");
+            if header.get(&name).is_none() {
+                let (start, size) = (data.len(), 4 * shape.iter().product::<u64>() as usize);
+                data.resize(start + size, 0);
+                header[name] = json!({"dtype": "F32", "shape": shape, "data_offsets": [start, start + size]});
+            }
+        }
+    }
+    std::fs::write(&config_path, config.to_string()).unwrap();
+    std::fs::write(&weights_path, assembled(&header, &data)).unwrap();
+    assert_eq!(try_out(copy.path(), "heads of 4 billion columns"), (true, true));
+}
+
+/// Gives a tensor another, smaller shape and takes the rest of its bytes out of the file.
+fn resize(header: &mut Value, data: &mut Vec<u8>, name: &str, shape: &[usize]) {
+    let place =
+        |tensor: &Value| -> [usize; 2] { serde_json::from_value(tensor["data_offsets"].clone()).unwrap() };
+    let [start, end] = place(&header[name]);
+    let kept = start + 4 * shape.iter().product::<usize>();
+    data.drain(kept..end);
+    for (other, tensor) in
+        header.as_object_mut().unwrap().iter_mut().filter(|(name, _)| *name != "__metadata__")
+    {
+        let moved = place(tensor).map(|at| if at >= end { at - (end - kept) } else { at });
+        tensor["data_offsets"] = if other == name { json!([start, kept]) } else { json!(moved) };
+    }
+    header[name]["shape"] = json!(shape);
+}
+
 #[test]
 fn what_is_missing_is_named() {
     let known = files(&checkpoint(CASE));

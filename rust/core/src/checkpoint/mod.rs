@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub(crate) use json::JsonFile;
-pub(crate) use tokenizer_files::TokenizerFiles;
+pub(crate) use tokenizer_files::{TokenizerFiles, guarded};
 pub(crate) use weights::{Provenance, Weights};
 
 use crate::error::{Error, Result};

@@ -1,5 +1,6 @@
 //! `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` -> a tokenizer without habits of its own.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -21,15 +22,82 @@ pub(crate) struct TokenizerFiles {
     pub(crate) path: PathBuf,
 }
 
-/// What a tokenizer says about itself cannot hang or end the process: the library panics on a few malformed files.
-fn parse(path: &Path, bytes: &[u8]) -> Result<Tokenizer> {
-    let parsed = std::panic::catch_unwind(|| Tokenizer::from_bytes(bytes));
-    let problem = match parsed {
-        Ok(Ok(tokenizer)) => return Ok(tokenizer),
-        Ok(Err(error)) => format!("not a tokenizer: {error}"),
-        Err(_) => "not a tokenizer: the library that reads it gave up; fetch the checkpoint again".to_owned(),
+/// Whatever the library does with a tokenizer that was read from `path`. It panics where a file asks for pieces of no
+/// length, for a template of the wrong sequence, for a regular expression that a text sends round in circles; some of
+/// it shows with the first text only.
+pub(crate) fn guarded<T>(
+    path: &Path,
+    failure: &str,
+    work: impl FnOnce() -> tokenizers::Result<T>,
+) -> Result<T> {
+    let problem = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(error)) => format!("{failure}: {error}"),
+        Err(_) => format!("{failure}: the library that reads it gave up; fetch the checkpoint again"),
     };
     Err(Error::model(path, "", problem))
+}
+
+/// Refuses what would exhaust the memory while the library reads it, before it reads it.
+fn check_memory(path: &Path, bytes: &[u8]) -> Result<()> {
+    #[derive(serde::Deserialize)]
+    struct Stages {
+        #[serde(default)]
+        normalizer: Value,
+        #[serde(default)]
+        pre_tokenizer: Value,
+    }
+    // What is not even this is left to the library to refuse.
+    let Ok(Stages { normalizer, pre_tokenizer }) = serde_json::from_slice(bytes) else { return Ok(()) };
+    if !charsmaps_fit(&normalizer) {
+        let problem = "says that it has 16 megabytes or more; fetch the checkpoint again";
+        return Err(Error::model(path, "precompiled_charsmap", problem));
+    }
+    let growth = growth(&normalizer) * growth(&pre_tokenizer);
+    if growth > LARGEST_GROWTH {
+        let problem = format!(
+            "could make a text {growth:e} times as long, wanted at most {LARGEST_GROWTH:e} times; fetch the checkpoint \
+             again"
+        );
+        return Err(Error::model(path, "normalizer", problem));
+    }
+    Ok(())
+}
+
+/// Whether every character map (SentencePiece's normalisation, in base64) has less than 16 megabytes by its own account,
+/// the four bytes at its start: the library believes them, and reserves the memory before it looks for so much.
+fn charsmaps_fit(value: &Value) -> bool {
+    match value {
+        Value::Array(list) => list.iter().all(charsmaps_fit),
+        Value::Object(map) => map.iter().all(|(key, value)| match value {
+            Value::String(map) if key == "precompiled_charsmap" => {
+                map.len() < 6 || matches!(map.as_bytes()[4..6], [b'A', b'A'..=b'P'])
+            }
+            other => charsmaps_fit(other),
+        }),
+        _ => true,
+    }
+}
+
+/// How much longer a text may become, at most: models add a few characters, and [`growth`] overstates that.
+const LARGEST_GROWTH: f64 = 1e4;
+
+/// How much longer a chain of normalisers or pre-tokenizers may make a text, each link what comes from the one before.
+fn growth(value: &Value) -> f64 {
+    match value {
+        Value::Array(list) => list.iter().map(growth).product(),
+        Value::Object(map) => {
+            let own = match (map.get("content"), map.get("type")) {
+                (Some(Value::String(content)), _) => 1.0 + content.chars().count() as f64,
+                (_, Some(kind)) if kind == "ByteLevel" => 2.0,
+                // As long as its map says: one is what many models have, two is what none has.
+                _ if map.contains_key("precompiled_charsmap") => 200.0,
+                _ => 1.0,
+            };
+            own * map.values().map(growth).product::<f64>()
+        }
+        _ => 1.0,
+    }
 }
 
 /// Tokens of `BertTokenizer` that hold when no file names others.
@@ -39,16 +107,18 @@ impl TokenizerFiles {
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
         let bytes = files::read(&path, "the tokenizer is read from it")?;
-        let invalid = |e: tokenizers::Error| Error::model(&path, "", format!("not a tokenizer: {e}"));
-        let mut tokenizer = parse(&path, &bytes)?;
-        tokenizer.with_truncation(None).map_err(invalid)?;
+        let invalid = "not a tokenizer";
+        check_memory(&path, &bytes)?;
+        let mut tokenizer = guarded(&path, invalid, || Tokenizer::from_bytes(&bytes))?;
+        guarded(&path, invalid, || tokenizer.with_truncation(None).map(drop))?;
         tokenizer.with_padding(None);
 
         let config = JsonFile::open_optional(&folder.join("tokenizer_config.json"))?;
         let class = config.string("tokenizer_class")?.unwrap_or_default();
         let is_bert = matches!(class.as_str(), "BertTokenizer" | "BertTokenizerFast");
         if is_bert {
-            tokenizer.with_normalizer(Some(bert_normalizer(&config)?)).map_err(invalid)?;
+            let normalizer = bert_normalizer(&config)?;
+            guarded(&path, invalid, || tokenizer.with_normalizer(Some(normalizer)).map(drop))?;
         }
         let truncation = match config.string("truncation_side")?.as_deref() {
             None | Some("right") => TruncationDirection::Right,
@@ -69,8 +139,7 @@ impl TokenizerFiles {
     pub(crate) fn add_prefixes(&mut self, prefixes: [&str; 2]) -> Result<()> {
         let known = prefixes.into_iter().filter(|prefix| self.tokenizer.token_to_id(prefix).is_some());
         let tokens: Vec<AddedToken> = known.map(|prefix| AddedToken::from(prefix, false)).collect();
-        let failed = |e| Error::model(&self.path, "added_tokens", format!("cannot add {prefixes:?}: {e}"));
-        self.tokenizer.add_tokens(tokens).map_err(failed)?;
+        guarded(&self.path, &format!("cannot add {prefixes:?}"), || self.tokenizer.add_tokens(tokens))?;
         Ok(())
     }
 
@@ -89,9 +158,7 @@ impl TokenizerFiles {
             }
             Some(other) => Sequence::new(vec![lowercase, other]).into(),
         };
-        let failed = |e| Error::model(&self.path, "normalizer", format!("cannot lowercase: {e}"));
-        self.tokenizer.with_normalizer(Some(chain)).map_err(failed)?;
-        Ok(())
+        guarded(&self.path, "cannot lowercase", || self.tokenizer.with_normalizer(Some(chain)).map(drop))
     }
 }
 

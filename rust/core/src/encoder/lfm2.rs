@@ -62,11 +62,14 @@ impl Lfm2 {
         let config = Config::read(file)?;
         let words = weights.get("embed_tokens.weight", &[config.vocabulary, config.hidden])?;
         let layer = |index| Layer::load(weights, index, config.attends[index], &config);
+        // Without a layer that attends, no weight vouches for the size of a head.
+        let head_size = if config.attends.contains(&true) { config.heads.size } else { 2 };
+        let rope = Rope::new(head_size, config.theta)?;
         Ok(Self {
             embedding: Embedding::new(words)?,
             layers: parts::each_layer(config.attends.len(), layer)?,
             final_norm: parts::rms_norm(weights, "embedding_norm", config.hidden, config.norm_eps)?,
-            rope: Rope::new(config.heads.size, config.theta)?,
+            rope,
             config,
         })
     }

@@ -57,6 +57,10 @@ impl Xmod {
             );
         }
         let bottleneck = sizes.hidden / config.size("adapter_reduction_factor")?.unwrap_or(2);
+        if bottleneck == 0 {
+            let problem = format!("leaves nothing of {} columns, wanted at most so many", sizes.hidden);
+            return Err(config.error("adapter_reduction_factor", problem));
+        }
         let (embeddings, padding) = embeddings(config, weights, &sizes)?;
         let layer =
             |index| Layer::load(weights, &format!("encoder.layer.{index}"), &language, bottleneck, &sizes);

@@ -106,6 +106,11 @@ impl Weights {
         Ok(&self.entry(name)?.stored.shape)
     }
 
+    /// The error for a tensor that is there, but is of no use.
+    pub(crate) fn unfit(&self, name: &str, problem: &str) -> Error {
+        self.entry(name).map_or_else(|missing| missing, |entry| self.error(entry, problem.to_owned()))
+    }
+
     /// The tensor in the precision that is computed in, after its shape was checked.
     pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         Ok(self.compute.place(&self.float32(self.checked(name, shape)?)?)?)

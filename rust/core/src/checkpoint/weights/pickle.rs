@@ -63,6 +63,13 @@ const DEEPEST_TUPLE: usize = 8;
 /// Sizes fit in 32 bits everywhere in a checkpoint, so that no product of a few of them overflows unseen.
 const LARGEST: i64 = u32::MAX as i64;
 
+/// The dimensions of a tensor: that of a convolution has four. A few bytes name a shape again and again.
+const MOST_DIMENSIONS: usize = 16;
+
+/// Values on the stack or in the memo: pickles are written in batches of a thousand items, and a few bytes of a hostile
+/// one make many values.
+const MOST_VALUES: usize = 1 << 18;
+
 type Read<T> = Result<T, String>;
 
 /// The tensors of a pickled dictionary, in its order; the error says what the pickle asks for instead.
@@ -85,6 +92,9 @@ impl Machine<'_> {
     /// Does one operation; false at the end of the program.
     fn step(&mut self) -> Read<bool> {
         let [code] = self.take()?;
+        if self.stack.len() > MOST_VALUES || self.memo.len() > MOST_VALUES {
+            return Err(format!("keeps more than {MOST_VALUES} values at once"));
+        }
         match code {
             b'.' => return Ok(false),
             0x80 => drop(self.take::<1>()?), // protocol
@@ -279,8 +289,10 @@ impl Class {
             ("torch", "BoolStorage") => Self::Storage(Dtype::BOOL),
             _ => {
                 return Err(format!(
-                    "asks for {module}.{name}, wanted tensors only: a pickle that asks for anything else is not \
-                     read, and nothing of it was run"
+                    "asks for {}.{}, wanted tensors only: a pickle that asks for anything else is not \
+                     read, and nothing of it was run",
+                    brief(&module),
+                    brief(&name)
                 ));
             }
         })
@@ -296,7 +308,8 @@ impl Class {
                     Value::Int(offset),
                     Value::Tuple { items: shape, .. },
                     Value::Tuple { items: strides, .. },
-                    ..,
+                    _, // whether it wants a gradient
+                    _, // hooks; more could say that the numbers are to be negated
                 ],
             ) => {
                 let (offset, shape, strides) = (size(*offset)?, sizes(shape)?, sizes(strides)?);
@@ -328,6 +341,11 @@ impl Value {
     }
 }
 
+/// The beginning of a name, which in a hostile file may have a million letters.
+pub(super) fn brief(name: &str) -> String {
+    name.chars().take(100).collect()
+}
+
 /// `("storage", type, key, device, elements)`
 fn storage(id: Value) -> Read<Rc<Storage>> {
     let Value::Tuple { items, .. } = id else {
@@ -348,6 +366,9 @@ fn storage(id: Value) -> Read<Rc<Storage>> {
 }
 
 fn sizes(values: &[Value]) -> Read<Vec<usize>> {
+    if values.len() > MOST_DIMENSIONS {
+        return Err(format!("a tensor of {} dimensions, wanted at most {MOST_DIMENSIONS}", values.len()));
+    }
     let each = values.iter().map(|value| match value {
         Value::Int(n) => size(*n),
         other => Err(format!("{} as a size", other.kind())),
@@ -357,4 +378,33 @@ fn sizes(values: &[Value]) -> Read<Vec<usize>> {
 
 fn size(n: i64) -> Read<usize> {
     if (0..=LARGEST).contains(&n) { Ok(n as usize) } else { Err(format!("{n} as a size")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One tensor whose shape and strides are this many ones.
+    fn pickle(dimensions: usize) -> Vec<u8> {
+        let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQ";
+        let ones = [&b"("[..], &b"K\x01".repeat(dimensions), b"t"].concat();
+        let parts: [&[u8]; 7] = [
+            b"}(X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n(",
+            storage,
+            b"K\0",
+            &ones,
+            &ones,
+            b"tRu",
+            b".",
+        ];
+        parts.concat()
+    }
+
+    #[test]
+    fn a_shape_of_more_dimensions_than_any_tensor_has_is_refused() {
+        let read = tensors(&pickle(MOST_DIMENSIONS)).expect("it is a tensor");
+        assert_eq!(read[0].1.shape, [1; MOST_DIMENSIONS]);
+        let problem = tensors(&pickle(MOST_DIMENSIONS + 1)).expect_err("it is one too many");
+        assert!(problem.contains("17 dimensions"), "{problem}");
+    }
 }

@@ -1,6 +1,6 @@
 //! `pytorch_model.bin`: a zip archive of one pickle and the storages beside it, none of them compressed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Cursor;
 use std::ops::Range;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::Stored;
-use super::pickle::{self, PickledTensor};
+use super::pickle::{self, PickledTensor, brief};
 use crate::error::{Error, Result};
 
 /// The tensors of the archive.
@@ -19,23 +19,35 @@ pub(super) fn tensors(path: &Path, content: &[u8]) -> Result<Vec<Stored>> {
     let (Some((folder, place)), None) = (pickles.next(), pickles.next()) else {
         return Err(Error::model(path, "", "wanted an archive with one data.pkl, as torch.save writes it"));
     };
-    if members.get(&format!("{folder}byteorder")).is_some_and(|place| &content[place.clone()] != b"little") {
-        return Err(Error::model(path, "byteorder", "is not \"little\"; save it on a machine of this kind"));
+    if let Some(order) = members.get(&format!("{folder}byteorder")).map(|place| &content[place.clone()])
+        && order != b"little"
+    {
+        let got = brief(&String::from_utf8_lossy(order));
+        return Err(Error::model(
+            path,
+            "byteorder",
+            format!("got {got:?}, wanted \"little\"; save it as safetensors"),
+        ));
     }
     let named = pickle::tensors(&content[place.clone()])
         .map_err(|problem| Error::model(path, "data.pkl", problem))?;
     if named.is_empty() {
         return Err(Error::model(path, "data.pkl", "its dictionary holds no tensors, wanted a state dict"));
     }
+    // Before names are copied: a few bytes repeat a long one.
+    let mut seen = HashSet::new();
+    if let Some((name, _)) = named.iter().find(|(name, _)| !seen.insert(name)) {
+        return Err(Error::model(path, &brief(name), "more than one tensor of this name, wanted one"));
+    }
     let read = |name: &str, tensor: &PickledTensor| {
         let storage = members.get(&format!("{folder}data/{}", tensor.storage.key));
-        let storage =
-            storage.ok_or_else(|| format!("its storage {:?} is not in the archive", tensor.storage.key))?;
+        let storage = storage
+            .ok_or_else(|| format!("its storage {:?} is not in the archive", brief(&tensor.storage.key)))?;
         let bytes = bytes(tensor, storage)?;
         Ok(Stored { name: name.to_owned(), dtype: tensor.storage.dtype, shape: tensor.shape.clone(), bytes })
     };
     let stored = named.iter().map(|(name, tensor)| {
-        read(name, tensor).map_err(|problem: String| Error::model(path, name, problem))
+        read(name, tensor).map_err(|problem: String| Error::model(path, &brief(name), problem))
     });
     stored.collect()
 }
@@ -58,16 +70,21 @@ fn members(path: &Path, content: &[u8]) -> Result<HashMap<String, Range<usize>>>
         if member.compression() != CompressionMethod::Stored || member.encrypted() {
             return Err(Error::model(
                 path,
-                &name,
+                &brief(&name),
                 "is compressed or encrypted, wanted it as torch.save stores it",
             ));
+        }
+        if member.compressed_size() != member.size() {
+            let problem =
+                format!("takes {} bytes for {}; fetch it again", member.compressed_size(), member.size());
+            return Err(Error::model(path, &brief(&name), problem));
         }
         let start = member.data_start().and_then(|start| usize::try_from(start).ok());
         let size = usize::try_from(member.size()).ok();
         let place = start.zip(size).and_then(|(start, size)| Some(start..start.checked_add(size)?));
         let place = place.filter(|place| place.end <= content.len());
-        let place =
-            place.ok_or_else(|| Error::model(path, &name, "reaches beyond the file; fetch it again"))?;
+        let place = place
+            .ok_or_else(|| Error::model(path, &brief(&name), "reaches beyond the file; fetch it again"))?;
         members.insert(name, place);
     }
     Ok(members)
