@@ -22,6 +22,7 @@ from damage import (
     CONFIG,
     DENSE,
     DENSE_WEIGHTS,
+    GOLDENS,
     MODULES,
     SENTENCE,
     TEXTS,
@@ -616,8 +617,6 @@ def test_from_bert_opens_what_has_no_projection(folder: Path) -> None:
     assert model.encode_documents(TEXTS).data.shape[1] == 48
 
 
-def test_from_bert_does_not_drop_the_projection_of_a_stanford_checkpoint(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
+def test_from_bert_does_not_drop_the_projection_of_a_stanford_checkpoint() -> None:
     with pytest.raises(ModelError, match=r"config\.json: architectures: got HF_ColBERT"):
-        from_bert(copy_of("d_bert_stanford", tmp_path_factory))
+        from_bert(GOLDENS / "d_bert_stanford" / "checkpoint")

@@ -394,7 +394,7 @@ mod tests {
             b"K\0",
             &ones,
             &ones,
-            b"tRu",
+            b"\x89NtRu",
             b".",
         ];
         parts.concat()
