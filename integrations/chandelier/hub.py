@@ -81,6 +81,9 @@ def locate(name: str | os.PathLike[str], options: HubOptions) -> Snapshot:
         ArgumentError: If a folder comes with a revision.
     """
     path = checked_path("model_name_or_path", name)
+    if re.match(r"[a-z]+://", path):
+        wanted = "a folder, or a hub name as 'organisation/name' (with revision=... for a branch, tag or commit)"
+        raise ArgumentError(f"model_name_or_path: got {path!r}, wanted {wanted}", argument="model_name_or_path")
     if os.path.isdir(path) and options.revision is not None:
         wanted = f"none: {path!r} is a folder, and a folder has no revisions"
         raise ArgumentError(f"revision: got {options.revision!r}, wanted {wanted}", argument="revision")

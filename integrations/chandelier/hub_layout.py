@@ -28,6 +28,9 @@ MODULES, WEIGHTS, INDEX, PICKLED = (
     "pytorch_model.bin",
 )
 
+# Modules that would do something else without their own configuration.
+CONFIGURED = ("Dense", "MultiVectorMask", "HierarchicalTokenPooling")
+
 
 class Layout:
     """Which of a repository's files a model consists of.
@@ -40,6 +43,7 @@ class Layout:
         self.files = set(files)
         self.folders = [""]
         self.dense: list[str] = []
+        self.configured: list[str] = []
         self.shards: dict[str, list[str]] = {}
 
     def read_modules(self, folder: str) -> None:
@@ -51,6 +55,7 @@ class Layout:
         if folders:
             self.folders = list(dict.fromkeys(folders))
             self.dense = [path for path, kind in named if path is not None and kind == "Dense"]
+            self.configured = [path for path, kind in named if path is not None and kind in CONFIGURED]
 
     def read_shards(self, folder: str) -> None:
         """Takes the names of the shards from their indices."""
@@ -90,7 +95,7 @@ class Layout:
     def lacking(self) -> list[str]:
         """What no checkpoint can do without and this one has not."""
         wanted = [_join(self.folders[0], "config.json"), _join(self.folders[0], "tokenizer.json")]
-        wanted += [_join(place, "config.json") for place in self.dense]
+        wanted += [_join(place, "config.json") for place in self.configured]
         for place in dict.fromkeys([self.folders[0], *self.dense]):
             if not any(_join(place, name) in self.files for name in (WEIGHTS, INDEX, PICKLED)):
                 wanted.append(_join(place, WEIGHTS))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -100,10 +102,21 @@ def pool_tokens(documents: Matrices, pool_factor: float, *, protected_tokens: in
     if isinstance(pool_factor, bool) or not isinstance(pool_factor, (int, float, np.integer, np.floating)):
         got = type(pool_factor).__name__
         raise ArgumentError(f"pool_factor: got {got}, wanted a number of at least 1", argument="pool_factor")
-    protected = 0 if protected_tokens == 0 else checked_count("protected_tokens", protected_tokens)
+    try:
+        factor = float(pool_factor)
+    except OverflowError:
+        factor = math.inf
+    if (
+        isinstance(protected_tokens, bool)
+        or not isinstance(protected_tokens, (int, np.integer))
+        or protected_tokens < 0
+    ):
+        wanted = "a whole number from 0"
+        raise ArgumentError(f"protected_tokens: got {protected_tokens!r}, wanted {wanted}", argument="protected_tokens")
+    protected = min(int(protected_tokens), len(vectors.data))
     if not len(vectors):
         return vectors
-    return MultiVectors.own(*_core.pool_tokens(vectors.data, vectors.offsets, float(pool_factor), protected))
+    return MultiVectors.own(*_core.pool_tokens(vectors.data, vectors.offsets, factor, protected))
 
 
 class MeanVector:

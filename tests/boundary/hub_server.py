@@ -258,8 +258,8 @@ def _facts(name: str, data: bytes) -> dict[str, Any]:
     return facts
 
 
-def main(checkpoint: Path) -> None:
-    """Serves a checkpoint in good and bad repositories, for the tests in Rust, until stdin is closed."""
+def main(checkpoint: Path, *others: Path) -> None:
+    """Serves checkpoints, the first also in bad repositories, for the tests in Rust, until stdin is closed."""
     files = files_of(checkpoint)
     junk = {"README.md": b"prose", "pytorch_model.bin": b"twice", "onnx/model.onnx": b"an export"}
     with serve() as hub:
@@ -271,6 +271,7 @@ def main(checkpoint: Path) -> None:
             "house/spelt": Repository.of(files, alter_small=True),
             "house/broken": Repository.of(files, refuse=(500, {})),
             "house/empty": Repository.of(junk),
+            **{f"goldens/{other.parent.name}": Repository.of(files_of(other)) for other in others},
         }
         print(hub.address, flush=True)
         for _ in sys.stdin:
@@ -279,4 +280,4 @@ def main(checkpoint: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

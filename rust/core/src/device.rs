@@ -112,16 +112,18 @@ impl std::fmt::Display for Dtype {
 pub(crate) struct Compute {
     device: candle_core::Device,
     dtype: DType,
+    /// Threads that load weights.
+    pub(crate) threads: usize,
 }
 
 impl Default for Compute {
     fn default() -> Self {
-        Self { device: candle_core::Device::Cpu, dtype: DType::F32 }
+        Self { device: candle_core::Device::Cpu, dtype: DType::F32, threads: 1 }
     }
 }
 
 impl Compute {
-    pub(crate) fn open(device: Device, dtype: Dtype) -> Result<Self> {
+    pub(crate) fn open(device: Device, dtype: Dtype, threads: usize) -> Result<Self> {
         let half = matches!(dtype, Dtype::BFloat16 | Dtype::Float16);
         if half && device == Device::Cpu {
             return Err(Error::argument(
@@ -143,7 +145,7 @@ impl Compute {
             Dtype::Float16 => DType::F16,
             Dtype::Float64 => DType::F64,
         };
-        Ok(Self { device: device.open()?, dtype })
+        Ok(Self { device: device.open()?, dtype, threads })
     }
 
     /// Whether float32 values are computed with as they are, on the CPU.

@@ -7,6 +7,11 @@ use crate::error::{Error, Result};
 
 /// Opens a plain file; `hint` says what it is for, should it be missing.
 pub(crate) fn open(path: &Path, hint: &str) -> Result<File> {
+    let hint = if stands(path) && !path.exists() {
+        "a link that leads nowhere; fetch the checkpoint again"
+    } else {
+        hint
+    };
     let reading = |e| Error::reading(path, e, hint);
     if !path.metadata().map_err(reading)?.is_file() {
         return Err(Error::model(path, "", "is a folder, a pipe or a device, wanted a file"));

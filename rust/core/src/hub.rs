@@ -360,6 +360,13 @@ impl Request<'_> {
         if !layout.dense.is_empty() && !here(settings) {
             lacking.push(settings.to_owned()); // every ColBERT is saved with them, and defaults would step in
         }
+        let is_stanford = || {
+            let config = read_json(&folder.join("config.json"));
+            config.is_some_and(|config| config["architectures"] == serde_json::json!(["HF_ColBERT"]))
+        };
+        if !here(MODULES) && !here("artifact.metadata") && is_stanford() {
+            lacking.push("artifact.metadata".to_owned());
+        }
         if !lacking.is_empty() {
             return Err(missing(format!("the snapshot in the cache lacks {}", lacking.join(", "))));
         }
@@ -385,12 +392,19 @@ fn hashed<D: Digest>(mut digest: D, path: &Path) -> std::io::Result<String> {
 struct Layout {
     folders: Vec<String>,
     dense: Vec<String>,
+    /// Modules that would do something else without their own configuration.
+    configured: Vec<String>,
     shards: BTreeMap<String, Vec<String>>,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { folders: vec![String::new()], dense: Vec::new(), shards: BTreeMap::new() }
+        Self {
+            folders: vec![String::new()],
+            dense: Vec::new(),
+            configured: Vec::new(),
+            shards: BTreeMap::new(),
+        }
     }
 }
 
@@ -399,12 +413,18 @@ impl Layout {
     fn read_modules(&mut self, folder: &Path) {
         let Some(Value::Array(modules)) = read_json(&folder.join(MODULES)) else { return };
         let named = modules.iter().filter_map(|module| {
-            Some((inside(module["path"].as_str()?)?, module["type"].as_str()?.ends_with(".Dense")))
+            let kind = module["type"].as_str()?.rsplit('.').next()?;
+            Some((inside(module["path"].as_str()?)?, kind))
         });
-        let named: Vec<(String, bool)> = named.collect();
+        let named: Vec<(String, &str)> = named.collect();
+        let of = |kinds: &[&str]| {
+            let chosen = named.iter().filter(|(_, kind)| kinds.contains(kind));
+            chosen.map(|(path, _)| path.clone()).collect::<Vec<_>>()
+        };
         if !named.is_empty() {
+            self.dense = of(&["Dense"]);
+            self.configured = of(&["Dense", "MultiVectorMask", "HierarchicalTokenPooling"]);
             self.folders = named.iter().map(|(path, _)| path.clone()).collect();
-            self.dense = named.into_iter().filter(|(_, dense)| *dense).map(|(path, _)| path).collect();
         }
     }
 
@@ -453,8 +473,8 @@ impl Layout {
     fn lacking(&self, has: &dyn Fn(&str) -> bool) -> Vec<String> {
         let transformer = self.folders.first().map_or("", String::as_str);
         let mut wanted = vec![join(transformer, "config.json"), join(transformer, "tokenizer.json")];
+        wanted.extend(self.configured.iter().map(|place| join(place, "config.json")));
         for place in std::iter::once(transformer).chain(self.dense.iter().map(String::as_str)) {
-            wanted.push(join(place, "config.json"));
             if ![WEIGHTS, INDEX, PICKLED].iter().any(|name| has(&join(place, name))) {
                 wanted.push(join(place, WEIGHTS));
             }

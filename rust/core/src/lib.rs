@@ -1,4 +1,4 @@
-//! ColBERT late interaction: text in, one unit vector a token out, MaxSim between them.
+//! ColBERT late interaction: text in, one vector a token out, MaxSim between them.
 //!
 //! The pipeline, in the order of the modules:
 //!

@@ -1,9 +1,10 @@
 //! [`ColBert`]: the pipeline wired together. Opened once, then `&self` everywhere.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::OnceLock;
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 
 use crate::batch::{self, Batch};
 use crate::checkpoint::{self, Format, Knobs, Provenance, Spec, TokenizerFiles};
@@ -30,8 +31,6 @@ pub struct ColBert {
     encoder: Box<dyn Encoder>,
     projection: Projection,
     provenance: Vec<Provenance>,
-    stored_dtypes: String,
-    weights_path: PathBuf,
     device: Device,
     dtype: Dtype,
     threads: usize,
@@ -123,7 +122,7 @@ impl ColBert {
         if threads == 0 {
             return Err(Error::argument("threads", 0, "at least 1, or none for all cores"));
         }
-        let compute = Compute::open(options.device, options.dtype)?;
+        let compute = Compute::open(options.device, options.dtype, threads)?;
         let spec = Spec::read(path, projection, &options.knobs)?;
         // The tokenizer takes about as long to read as the weights, so both are read at once.
         let (parts, files) = std::thread::scope(|scope| {
@@ -131,7 +130,7 @@ impl ColBert {
             let parts = Parts::load(&spec, &compute);
             (parts, files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        let Parts { encoder, projection, provenance, stored_dtypes, weights_path } = parts?;
+        let Parts { encoder, projection, provenance } = parts?;
         let tokenizer = TextTokenizer::new(&spec, files?, encoder.positions(), encoder.vocabulary())?;
         Ok(Self {
             spec,
@@ -139,8 +138,6 @@ impl ColBert {
             encoder,
             projection,
             provenance,
-            stored_dtypes,
-            weights_path,
             device: options.device,
             dtype: options.dtype,
             threads,
@@ -173,17 +170,19 @@ impl ColBert {
         self.projection.shapes()
     }
 
-    /// The types in which the checkpoint stores its weights, as `F32`.
-    pub fn stored_dtypes(&self) -> &str {
-        &self.stored_dtypes
+    /// The types in which the checkpoint stores its weights, as `F32` or `BF16 F32`.
+    pub fn stored_dtypes(&self) -> String {
+        let all: BTreeSet<&str> =
+            self.provenance.iter().flat_map(|p| &p.dtypes).map(String::as_str).collect();
+        all.into_iter().collect::<Vec<_>>().join(" ")
     }
 
     /// What a user of the checkpoint should know, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let by_itself = [&self.spec.query_prompt_name, &self.spec.document_prompt_name];
+        let by_itself = [&self.spec.query_prompt_name, &self.spec.document_prompt_name].map(Option::as_deref);
         let prompts = self.spec.prompts.iter().filter(|(_, text)| !text.is_empty()).map(|(name, _)| name);
-        let unused: Vec<_> = prompts.filter(|name| !by_itself.contains(&&Some((*name).clone()))).collect();
+        let unused: Vec<_> = prompts.filter(|name| !by_itself.contains(&Some(name.as_str()))).collect();
         if !unused.is_empty() {
             warnings.push(format!("has prompts that are used on request only, as prompt_name: {unused:?}"));
         }
@@ -418,7 +417,8 @@ impl ColBert {
 
     fn encode_batch(&self, texts: Vec<(&Tokens, &mut [f32])>) -> Result<usize> {
         let batch = Batch::new(texts.iter().map(|(text, _)| (text.ids.as_slice(), text.attended)))?;
-        let rows = self.projection.forward(self.encoder.forward(&batch)?)?;
+        let hidden = self.encoder.forward(&batch)?;
+        let rows = self.projection.forward(hidden.clone())?;
         let rows = rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let dim = self.dim();
         let count = texts.len();
@@ -427,7 +427,10 @@ impl ColBert {
             let end = start + text.ids.len() * dim;
             if !project::write_rows(&rows[start..end], &text.keep, dim, self.spec.normalize, slot) {
                 let problem = "gives rows that are not finite (NaN or infinity); fetch the checkpoint again";
-                return Err(Error::model(&self.weights_path, "", problem));
+                let backbone = all_finite(&hidden)?;
+                let file = self.provenance.get(usize::from(backbone)).or(self.provenance.first());
+                let path = file.map_or(&self.spec.root, |source| &source.path);
+                return Err(Error::model(path, "", problem));
             }
             start = end;
         }
@@ -435,13 +438,16 @@ impl ColBert {
     }
 }
 
+/// Whether the fault of rows that are not finite lies behind these hidden states.
+fn all_finite(hidden: &Tensor) -> Result<bool> {
+    Ok(hidden.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?.iter().all(|x| x.is_finite()))
+}
+
 /// What is made of the weights.
 struct Parts {
     encoder: Box<dyn Encoder>,
     projection: Projection,
     provenance: Vec<Provenance>,
-    stored_dtypes: String,
-    weights_path: PathBuf,
 }
 
 impl Parts {
@@ -452,8 +458,7 @@ impl Parts {
             Format::Stanford => (Projection::among(&weights, hidden)?, Vec::new()),
             _ => Projection::load(&spec.dense, hidden, compute)?,
         };
-        let (stored_dtypes, weights_path) = (weights.stored_dtypes(), weights.path());
         let provenance = std::iter::once(weights.provenance()).chain(sources).collect();
-        Ok(Self { encoder, projection, provenance, stored_dtypes, weights_path })
+        Ok(Self { encoder, projection, provenance })
     }
 }

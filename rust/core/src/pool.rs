@@ -50,7 +50,7 @@ pub fn pool_tokens(
     observer: Observer,
 ) -> Result<MultiVectors> {
     if !(options.factor >= 1.0 && options.factor.is_finite()) {
-        return Err(Error::argument("pool_factor", options.factor, "a number of at least 1"));
+        return Err(Error::argument("pool_factor", options.factor, "a finite number of at least 1"));
     }
     if let Some(index) = documents.iter().position(|rows| rows.iter().any(|x| !x.is_finite())) {
         return Err(Error::argument(
@@ -62,7 +62,7 @@ pub fn pool_tokens(
     let dim = documents.dim();
     let mut pooled = vec![Vec::new(); documents.len()];
     let work = |(rows, pooled): (&[f32], &mut Vec<f32>)| {
-        *pooled = pool_one(rows, dim, options);
+        *pooled = pool_one(rows, dim, options)?;
         Ok(1)
     };
     queue::run(documents.iter().zip(&mut pooled).collect(), threads, work, observer)?;
@@ -74,13 +74,13 @@ pub fn pool_tokens(
     MultiVectors::new(pooled.concat(), offsets, dim)
 }
 
-fn pool_one(rows: &[f32], dim: usize, options: &Pooling) -> Vec<f32> {
+fn pool_one(rows: &[f32], dim: usize, options: &Pooling) -> Result<Vec<f32>> {
     let (protected, others) = rows.split_at(options.protected.saturating_mul(dim).min(rows.len()));
     let n = others.len() / dim;
     let clusters = number_of_clusters(n, options.factor);
     let mut pooled = protected.to_vec();
     if clusters < n {
-        let merges = relabel(chain(Distances::between(others, dim)));
+        let merges = relabel(chain(Distances::between(others, dim)?));
         let labels = number(&merges, cut(&merges, clusters));
         pooled.extend(means(others, dim, &labels));
     } else {
@@ -89,7 +89,7 @@ fn pool_one(rows: &[f32], dim: usize, options: &Pooling) -> Vec<f32> {
     if options.normalize {
         pooled.chunks_exact_mut(dim).for_each(normalize);
     }
-    pooled
+    Ok(pooled)
 }
 
 /// Python's `max(int(n // factor), 1)`: the floor of the exact quotient, where `(n / factor).floor()` would see it
@@ -111,16 +111,22 @@ struct Distances {
 
 impl Distances {
     /// `1 - x.y` in float32. Rounding must not make it negative, and what cannot be compared is far apart.
-    fn between(rows: &[f32], dim: usize) -> Self {
+    fn between(rows: &[f32], dim: usize) -> Result<Self> {
         let rows: Vec<_> = rows.chunks_exact(dim).collect();
-        let mut values = Vec::with_capacity(rows.len() * rows.len().saturating_sub(1) / 2);
+        let pairs = rows.len() * rows.len().saturating_sub(1) / 2;
+        let mut values = Vec::new();
+        values.try_reserve_exact(pairs).map_err(|_| {
+            let bytes = pairs * size_of::<f64>();
+            let wanted = format!("fewer: their distances take {bytes} bytes, more memory than there is");
+            Error::argument("documents", format!("one of {} rows", rows.len()), wanted)
+        })?;
         for (i, x) in rows.iter().enumerate() {
             values.extend(rows[i + 1..].iter().map(|y| {
                 let distance = 1.0 - dot(x, y);
                 f64::from(if distance <= 2.0 { distance.max(0.0) } else { 2.0 })
             }));
         }
-        Self { n: rows.len(), values }
+        Ok(Self { n: rows.len(), values })
     }
 
     /// Where the distance of two different rows stands.
@@ -285,7 +291,7 @@ mod tests {
     use super::*;
 
     fn pool(rows: &[f32], factor: f64) -> Vec<f32> {
-        pool_one(rows, 2, &Pooling { factor, ..Pooling::default() })
+        pool_one(rows, 2, &Pooling { factor, ..Pooling::default() }).expect("there is memory")
     }
 
     #[test]
@@ -309,7 +315,7 @@ mod tests {
         let rows = [1.0, 0.0, 0.6, 0.8, 0.6, 0.8];
         assert_eq!(pool(&rows, 1.0), rows);
         let options = Pooling { factor: 9.0, protected: usize::MAX, normalize: false };
-        assert_eq!(pool_one(&rows, 2, &options), rows);
+        assert_eq!(pool_one(&rows, 2, &options).expect("there is memory"), rows);
     }
 
     #[test]

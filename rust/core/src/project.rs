@@ -76,7 +76,9 @@ impl Projection {
         let name = "linear.weight";
         let out_features = weights.shape(name)?.first().copied().unwrap_or(0);
         if out_features == 0 {
-            return Err(weights.unfit(name, "has no rows, wanted one for every column of the result"));
+            return Err(
+                weights.unfit(name, "of a shape without rows, wanted one for every column of the result")
+            );
         }
         let activation = Activation::Identity;
         let shape = DenseShape {

@@ -110,7 +110,8 @@ impl TextTokenizer {
         };
         let query = role(Role::Query, "query", &spec.query_length, &spec.query_prefix)?;
         let document = role(Role::Document, "document", &spec.document_length, &spec.document_prefix)?;
-        let expansion = spec.do_query_expansion.value.then(|| Expansion::new(spec, &files)).transpose()?;
+        let expansion =
+            spec.do_query_expansion.value.then(|| Expansion::new(spec, &files, positions)).transpose()?;
         let mut skiplist = HashSet::new();
         let mut unknown_skiplist_words = Vec::new();
         for word in &spec.skiplist_words.value {
@@ -146,6 +147,11 @@ impl TextTokenizer {
     /// The id of the prefix token, if there is a prefix.
     pub fn prefix_id(&self, role: Role) -> Option<u32> {
         self.role(role).prefix
+    }
+
+    /// The id of the token that fills queries, if they are filled.
+    pub fn expansion_id(&self) -> Option<u32> {
+        self.expansion.as_ref().map(|expansion| expansion.id)
     }
 
     /// The token that stands for `id`.
@@ -266,7 +272,7 @@ impl TextTokenizer {
 }
 
 impl Expansion {
-    fn new(spec: &Spec, files: &TokenizerFiles) -> Result<Self> {
+    fn new(spec: &Spec, files: &TokenizerFiles, positions: usize) -> Result<Self> {
         let id = match &spec.expansion_token {
             Some(token) => files.tokenizer.token_to_id(token).ok_or_else(|| {
                 let problem = format!("query_expansion fills queries with {token:?}, wanted a token that this file holds");
@@ -278,8 +284,9 @@ impl Expansion {
             })?,
         };
         let length = &spec.expansion_length;
-        if length.value > LONGEST_EXPANSION {
-            let wanted = format!("at most {LONGEST_EXPANSION}, as every query is filled up to it");
+        let most = LONGEST_EXPANSION.min(positions);
+        if length.value > most {
+            let wanted = format!("at most {most}, as every query is filled up to it");
             return Err(length.unfit("query_length", wanted));
         }
         Ok(Self { id, attend: spec.attend_to_expansion_tokens.value, length: length.value })

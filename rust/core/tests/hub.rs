@@ -16,6 +16,10 @@ use tempfile::TempDir;
 
 const CASE: &str = "a_bert_pylate";
 
+/// Every layout: Stanford's without a list of modules, a pickle, shards, modules with settings only, a subfolder.
+const OTHERS: [&str; 5] =
+    ["d_bert_stanford", "f_bert_pytorch_bin", "g_bert_sharded", "o_st6_mve_min", "u_st_modules"];
+
 /// A hub and an empty cache.
 struct World {
     hub: Child,
@@ -31,6 +35,7 @@ impl World {
         let mut hub = Command::new("python3")
             .arg(script)
             .arg(checkpoint(CASE))
+            .args(OTHERS.map(checkpoint))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -161,5 +166,27 @@ fn what_is_no_name_is_refused() {
     for revision in ["", "a b", "../x"] {
         let options = HubOptions { revision: Some(revision.to_owned()), ..HubOptions::default() };
         assert!(matches!(snapshot("a", &options), Err(Error::Argument { .. })), "{revision:?}");
+    }
+}
+
+#[test]
+fn every_layout_is_fetched_whole_and_opens_again_from_the_cache() {
+    let mut world = World::new();
+    for case in OTHERS {
+        let name = format!("goldens/{case}");
+        let model = ColBert::from_hub(&name, &world.options(), OpenOptions::default()).unwrap();
+        let local = ColBert::open(checkpoint(case)).unwrap();
+        let texts = ["from the hub as from the folder", ""];
+        assert_eq!(
+            model.encode_documents(&texts).unwrap(),
+            local.encode_documents(&texts).unwrap(),
+            "{case}"
+        );
+        assert_eq!(model.fingerprint().unwrap(), local.fingerprint().unwrap(), "{case}");
+        assert!(!world.fetched().is_empty());
+        let options = HubOptions { local_files_only: true, ..world.options() };
+        let cached = ColBert::from_hub(&name, &options, OpenOptions::default()).unwrap();
+        assert_eq!(cached.encode_queries(&texts).unwrap(), local.encode_queries(&texts).unwrap(), "{case}");
+        assert!(world.fetched().is_empty(), "{case}");
     }
 }

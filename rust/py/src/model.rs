@@ -111,6 +111,7 @@ impl Model {
                 })
             })
             .collect();
+        let tokenizer = self.inner.tokenizer();
         let pooling = spec.pooling.as_ref().map(|spec| {
             json!({
                 "pool_factor": spec.pooling.factor,
@@ -135,6 +136,8 @@ impl Model {
             "document_prefix_id": self.inner.tokenizer().prefix_id(Role::Document),
             "do_query_expansion": setting(&spec.do_query_expansion),
             "query_expansion_length": setting(&spec.expansion_length),
+            "query_expansion_token": tokenizer.expansion_id().and_then(|id| tokenizer.token(id)),
+            "query_expansion_token_id": tokenizer.expansion_id(),
             "attend_to_expansion_tokens": setting(&spec.attend_to_expansion_tokens),
             "skiplist_words": setting(&spec.skiplist_words),
             "skiplist_roles": roles(&spec.skiplist_roles),

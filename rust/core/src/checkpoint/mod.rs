@@ -219,6 +219,11 @@ impl Spec {
             let problem = format!("{found}; wanted the folder of a checkpoint");
             return Err(Error::Missing { path: root.to_owned(), problem });
         }
+        if let Err(error) = root.join("modules.json").symlink_metadata()
+            && error.kind() == std::io::ErrorKind::PermissionDenied
+        {
+            return Err(Error::reading(root, error, ""));
+        }
         let modules = modules::read(root)?;
         let config = JsonFile::open_optional(&root.join("config_sentence_transformers.json"))?;
         let is_native = config.string("model_type")?.as_deref() == Some("MultiVectorEncoder");

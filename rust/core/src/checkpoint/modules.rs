@@ -62,6 +62,14 @@ impl Module {
         self.entry.error("type", format!("got {:?} at position {index}, wanted {wanted}", self.class))
     }
 
+    /// Its own configuration, without which it would do something else.
+    pub(super) fn required_config(&self) -> Result<JsonFile> {
+        JsonFile::open(
+            &self.folder.join("config.json"),
+            "modules.json lists this module; fetch the checkpoint again",
+        )
+    }
+
     /// Its own configuration, whose absence counts as empty.
     pub(super) fn config(&self) -> Result<JsonFile> {
         JsonFile::open_optional(&self.folder.join("config.json"))

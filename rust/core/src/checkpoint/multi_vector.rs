@@ -28,7 +28,7 @@ pub(super) fn read(root: &Path, modules: Vec<Module>, config: &JsonFile, knobs: 
             return Err(Error::argument(name, format!("{prefix:?}"), wanted));
         }
     }
-    let mask = chain.mask.config()?;
+    let mask = chain.mask.required_config()?;
     let prompts = config.string_map("prompts")?.unwrap_or_default();
     // A prompt named otherwise ("passage") is never used by itself there: "document" is always there, empty if need be.
     let named = |name: &str| prompts.iter().any(|(known, _)| known == name).then(|| name.to_owned());
@@ -167,7 +167,8 @@ fn expansion(spec: &mut Spec, file: &JsonFile, knobs: &Knobs) -> Result<()> {
     let is_wanted = knobs.do_query_expansion.unwrap_or(stored.is_some());
     spec.do_query_expansion = match knobs.do_query_expansion {
         Some(value) => Setting { value, origin: Origin::Argument },
-        None => Setting::from_file(is_wanted, file, key),
+        None if stored.is_some() || file.is_null(key) => Setting::from_file(is_wanted, file, key),
+        None => Setting::or_default(None, is_wanted),
     };
     spec.expansion_length = spec.query_length.clone();
     if !is_wanted {
@@ -175,8 +176,9 @@ fn expansion(spec: &mut Spec, file: &JsonFile, knobs: &Knobs) -> Result<()> {
         return Ok(());
     }
     let Some(stored) = stored else {
-        let length = knobs.query_length.map_or(32, |length| length);
-        spec.query_length = Setting::or_default(knobs.query_length, length);
+        if knobs.query_length.is_none() && file.size("query_length")?.is_none() {
+            spec.query_length = Setting::or_default(None, 32);
+        }
         spec.expansion_length = spec.query_length.clone();
         spec.attend_to_expansion_tokens = Setting::or_default(knobs.attend_to_expansion_tokens, false);
         return Ok(());
@@ -210,12 +212,8 @@ fn expansion(spec: &mut Spec, file: &JsonFile, knobs: &Knobs) -> Result<()> {
             let wanted = format!("at least {}, to which this model fills its queries", fewest.value);
             return Err(Error::argument("query_length", spec.query_length.value, wanted));
         }
-        _ => {
-            if spec.query_length.value < fewest.value {
-                spec.query_length = fewest.clone();
-            }
-            spec.expansion_length = fewest;
-        }
+        // A text may be cut shorter than it is filled up to, where only the tokenizer's limit cuts it.
+        _ => spec.expansion_length = fewest,
     }
     Ok(())
 }
@@ -236,7 +234,7 @@ fn roles(config: &JsonFile, key: &str) -> Result<Vec<Role>> {
 }
 
 fn pooling(module: &Module) -> Result<PoolingSpec> {
-    let config = module.config()?;
+    let config = module.required_config()?;
     let factor = config.positive("pool_factor")?.unwrap_or(1.0);
     if factor < 1.0 {
         return Err(config.error("pool_factor", format!("got {factor}, wanted at least 1")));

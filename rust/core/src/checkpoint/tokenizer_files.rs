@@ -114,12 +114,14 @@ impl TokenizerFiles {
         tokenizer.with_padding(None);
 
         let config = JsonFile::open_optional(&folder.join("tokenizer_config.json"))?;
-        let class = config.string("tokenizer_class")?.unwrap_or_default();
+        let class = tokenizer_class(folder, &config)?;
         let is_bert = matches!(class.as_str(), "BertTokenizer" | "BertTokenizerFast");
+        refuse_habits(&config, &class)?;
         if is_bert {
             let normalizer = bert_normalizer(&config)?;
             guarded(&path, invalid, || tokenizer.with_normalizer(Some(normalizer)).map(drop))?;
         }
+        add_special_tokens(folder, &config, &mut tokenizer)?;
         let truncation = match config.string("truncation_side")?.as_deref() {
             None | Some("right") => TruncationDirection::Right,
             Some("left") => TruncationDirection::Left,
@@ -162,6 +164,68 @@ impl TokenizerFiles {
     }
 }
 
+/// The class that transformers would make: the one that is named, else that of the architecture.
+fn tokenizer_class(folder: &Path, config: &JsonFile) -> Result<String> {
+    if let Some(class) = config.string("tokenizer_class")? {
+        return Ok(class);
+    }
+    let model = JsonFile::open_optional(&folder.join("config.json"))?;
+    let class = model.string("tokenizer_class")?.unwrap_or_default();
+    let is_bert = matches!(model.string("model_type")?.as_deref(), Some("bert" | "distilbert"));
+    Ok(if class.is_empty() && is_bert { "BertTokenizer".to_owned() } else { class })
+}
+
+/// Settings that make other tokens of a text, or stand them elsewhere, and are not followed here.
+fn refuse_habits(config: &JsonFile, class: &str) -> Result<()> {
+    if let Some(side) = config.string("padding_side")?.filter(|side| side != "right") {
+        let problem = format!("got {side:?}, wanted \"right\": fill and padding stand behind a text here");
+        return Err(config.error("padding_side", problem));
+    }
+    if config.bool("split_special_tokens")? == Some(true) {
+        return Err(config.error("split_special_tokens", "got true, wanted false"));
+    }
+    if class.starts_with("XLMRoberta") && config.bool("add_prefix_space")? == Some(false) {
+        return Err(config.error("add_prefix_space", "got false, wanted true"));
+    }
+    Ok(())
+}
+
+/// Tokens that other files add to `tokenizer.json`'s: those that its vocabulary holds are found as a whole in a text
+/// from then on, as in transformers. Newer saves name all of them there again, so mostly there is nothing to do.
+fn add_special_tokens(folder: &Path, config: &JsonFile, tokenizer: &mut Tokenizer) -> Result<()> {
+    let legacy = JsonFile::open_optional(&folder.join("added_tokens.json"))?;
+    let mut named: Vec<(&JsonFile, &str, String)> =
+        legacy.keys().map(|t| (&legacy, "", t.to_owned())).collect();
+    for key in ["additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"] {
+        let values: Vec<&Value> = match config.get(key) {
+            Some(Value::Array(list)) => list.iter().collect(),
+            Some(Value::Object(map)) => map.values().collect(),
+            _ => continue,
+        };
+        named.extend(values.into_iter().filter_map(token_text).map(|text| (config, key, text.to_owned())));
+    }
+    let known = tokenizer.get_added_tokens_decoder();
+    let known: Vec<&str> = known.values().map(|token| token.content.as_str()).collect();
+    let mut missing = Vec::new();
+    for (file, key, text) in named {
+        if known.contains(&text.as_str()) {
+            continue;
+        }
+        if tokenizer.token_to_id(&text).is_none() {
+            return Err(file.error(key, format!("names {text:?}, wanted tokens that tokenizer.json holds")));
+        }
+        missing.push(AddedToken::from(text, true));
+    }
+    let path = folder.join("tokenizer.json");
+    guarded(&path, "cannot add its special tokens", || tokenizer.add_special_tokens(missing))?;
+    Ok(())
+}
+
+/// The text of a token, which files give plainly or as an object.
+fn token_text(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value.get("content").and_then(Value::as_str))
+}
+
 /// transformers 5 ignores the normaliser in `tokenizer.json` for this class and follows `tokenizer_config.json`.
 fn bert_normalizer(config: &JsonFile) -> Result<NormalizerWrapper> {
     let flag = |key| config.bool(key).map(|v| v.unwrap_or(true));
@@ -182,13 +246,8 @@ fn expansion_token(
     for key in ["mask_token", "eos_token", "pad_token"] {
         for file in &files {
             let Some(value) = file.get(key) else { continue };
-            let text = match value {
-                Value::String(text) => Some(text.as_str()),
-                Value::Object(token) => token.get("content").and_then(Value::as_str),
-                _ => None,
-            };
-            let text =
-                text.ok_or_else(|| file.error(key, "wanted a string or an object with \"content\""))?;
+            let text = token_text(value)
+                .ok_or_else(|| file.error(key, "wanted a string or an object with \"content\""))?;
             let id = tokenizer.token_to_id(text).ok_or_else(|| {
                 file.error(key, format!("got {text:?}, wanted a token that tokenizer.json holds"))
             })?;

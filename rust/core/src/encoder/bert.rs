@@ -29,7 +29,7 @@ impl Bert {
         let embeddings = Embeddings::load(config, weights, &sizes, Numbering::FromZero, positions)?;
         let layer =
             |index| PostNormLayer::load(weights, &format!("encoder.layer.{index}"), &BERT_NAMES, &sizes);
-        let layers = parts::each_layer(parts::layers(config, "num_hidden_layers")?, layer)?;
+        let layers = parts::each_layer(weights, parts::layers(config, "num_hidden_layers")?, layer)?;
         Ok(Self { sizes, embeddings, layers })
     }
 }

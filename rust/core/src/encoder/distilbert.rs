@@ -56,7 +56,7 @@ impl DistilBert {
         Ok(Self {
             embedding: Embedding::new(words)?.with_positions(&places, None, Numbering::FromZero)?,
             norm: parts::layer_norm(weights, "embeddings.LayerNorm", hidden, true, sizes.layer_norm_eps)?,
-            layers: parts::each_layer(count, layer)?,
+            layers: parts::each_layer(weights, count, layer)?,
             sizes,
             vocabulary,
             positions,

@@ -57,7 +57,7 @@ impl Jina {
         let words = weights.get("embeddings.word_embeddings.weight", &[vocabulary, hidden])?;
         let types = weights.get("embeddings.token_type_embeddings.weight", &[types, hidden])?;
         let layer = |index| PostNormLayer::load(weights, &format!("encoder.layers.{index}"), &NAMES, &sizes);
-        let layers = parts::each_layer(parts::layers(config, "num_hidden_layers")?, layer)?;
+        let layers = parts::each_layer(weights, parts::layers(config, "num_hidden_layers")?, layer)?;
         let theta = config.positive("rotary_emb_base")?.unwrap_or(10_000.0);
         Ok(Self {
             vocabulary,

@@ -67,7 +67,7 @@ impl Lfm2 {
         let rope = Rope::new(head_size, config.theta)?;
         Ok(Self {
             embedding: Embedding::new(words)?,
-            layers: parts::each_layer(config.attends.len(), layer)?,
+            layers: parts::each_layer(weights, config.attends.len(), layer)?,
             final_norm: parts::rms_norm(weights, "embedding_norm", config.hidden, config.norm_eps)?,
             rope,
             config,
@@ -193,6 +193,9 @@ impl Config {
 
 /// LFM2.5's encoders see both ways under the same `model_type`: another model, whose code was not to be had.
 fn refuse_bidirectional(file: &JsonFile) -> Result<()> {
+    if file.bool("is_causal")? == Some(false) {
+        return Err(file.error("is_causal", "got false, wanted the causal model"));
+    }
     match file.strings("architectures")?.unwrap_or_default().first() {
         Some(class) if class.contains("Bidirectional") => {
             Err(file.error("architectures", format!("got {class:?}, wanted the causal \"Lfm2Model\"")))

@@ -48,7 +48,7 @@ impl Llama {
         let words = weights.get("embed_tokens.weight", &[config.vocabulary, config.hidden])?;
         Ok(Self {
             embedding: Embedding::new(words)?,
-            layers: parts::each_layer(config.layers, |index| Layer::load(weights, index, &config))?,
+            layers: parts::each_layer(weights, config.layers, |index| Layer::load(weights, index, &config))?,
             norm: parts::rms_norm(weights, "norm", config.hidden, config.eps)?,
             rope: Rope::new(config.heads.size, config.theta)?,
             config,

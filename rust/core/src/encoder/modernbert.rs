@@ -64,7 +64,7 @@ impl ModernBert {
         Ok(Self {
             embedding: Embedding::new(words)?,
             norm: config.norm(weights, "embeddings.norm")?,
-            layers: parts::each_layer(config.local.len(), layer)?,
+            layers: parts::each_layer(weights, config.local.len(), layer)?,
             final_norm: config.norm(weights, "final_norm")?,
             global_rope: Rope::new(config.heads.size, config.global_theta)?,
             local_rope: Rope::new(config.heads.size, config.local_theta)?,
@@ -156,8 +156,13 @@ impl Config {
         let (hidden, heads) = (parts::size(file, "hidden_size")?, parts::size(file, "num_attention_heads")?);
         let head_size = parts::head_size(file, "num_attention_heads", heads, hidden)?;
         parts::even(file, "num_attention_heads", head_size)?;
-        // transformers 5 writes norm_eps; older files have both names, and the new one counts.
-        let norm_eps = file.positive("norm_eps")?.or(file.positive("layer_norm_eps")?);
+        // Old files carry layer_norm_eps as well, which transformers never reads.
+        let norm_eps = file.positive("norm_eps")?;
+        if let Some(other) = file.positive("layer_norm_eps")?.filter(|eps| norm_eps.is_none() && *eps != 1e-5)
+        {
+            return Err(file
+                .error("layer_norm_eps", format!("got {other} without a norm_eps, wanted it by that name")));
+        }
         let (global_theta, local_theta) = thetas(file)?;
         Ok(Self {
             vocabulary: parts::size(file, "vocab_size")?,
@@ -170,7 +175,11 @@ impl Config {
             norm_bias: flag("norm_bias")?,
             attention_bias: flag("attention_bias")?,
             mlp_bias: flag("mlp_bias")?,
-            window: file.size("local_attention")?.unwrap_or(128) / 2,
+            // The newer name for half of it counts where both are there.
+            window: match file.size("sliding_window")? {
+                Some(half) => half,
+                None => file.size("local_attention")?.unwrap_or(128) / 2,
+            },
             local: local_layers(file)?,
             global_theta,
             local_theta,

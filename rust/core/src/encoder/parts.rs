@@ -3,7 +3,6 @@
 use candle_core::Tensor;
 
 use crate::checkpoint::{JsonFile, Weights};
-use crate::device::default_threads;
 use crate::error::Result;
 use crate::ops::{Activation, LayerNorm, Linear, RmsNorm};
 use crate::queue;
@@ -108,14 +107,18 @@ pub(super) fn rope_theta(rope: &JsonFile) -> Result<Option<f64>> {
 }
 
 /// What `load` makes of every layer, by all threads: packing the weights is most of the time that opening a model takes.
-pub(super) fn each_layer<T: Send>(count: usize, load: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+pub(super) fn each_layer<T: Send>(
+    weights: &Weights,
+    count: usize,
+    load: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
     let mut layers: Vec<Option<Result<T>>> = (0..count).map(|_| None).collect();
     let jobs = layers.iter_mut().enumerate().collect();
     let work = |(index, place): (usize, &mut Option<Result<T>>)| {
         *place = Some(load(index));
         Ok(1)
     };
-    queue::run(jobs, default_threads(), work, &mut |_| Ok(()))?;
+    queue::run(jobs, weights.threads(), work, &mut |_| Ok(()))?;
     // The first layer's error, whichever thread came to one first.
     layers.into_iter().flatten().collect()
 }

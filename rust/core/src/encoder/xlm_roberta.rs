@@ -31,7 +31,7 @@ impl XlmRoberta {
         let (embeddings, padding) = embeddings(config, weights, &sizes)?;
         let layer =
             |index| PostNormLayer::load(weights, &format!("encoder.layer.{index}"), &BERT_NAMES, &sizes);
-        let layers = parts::each_layer(parts::layers(config, "num_hidden_layers")?, layer)?;
+        let layers = parts::each_layer(weights, parts::layers(config, "num_hidden_layers")?, layer)?;
         Ok(Self { sizes, embeddings, padding, layers })
     }
 }

@@ -64,7 +64,7 @@ impl Xmod {
         let (embeddings, padding) = embeddings(config, weights, &sizes)?;
         let layer =
             |index| Layer::load(weights, &format!("encoder.layer.{index}"), &language, bottleneck, &sizes);
-        let layers = parts::each_layer(parts::layers(config, "num_hidden_layers")?, layer)?;
+        let layers = parts::each_layer(weights, parts::layers(config, "num_hidden_layers")?, layer)?;
         Ok(Self { sizes, embeddings, padding, language, layers })
     }
 }

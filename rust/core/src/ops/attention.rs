@@ -22,7 +22,8 @@ pub enum Mask {
 }
 
 impl Mask {
-    /// The tokens that the token at `row` sees, of a text with `attended` tokens to be seen; it may be none.
+    /// The tokens that the token at `row` sees, which neither begin nor end earlier for a later row (blocks of rows rely
+    /// on it), of a text with `attended` tokens to be seen; it may be none.
     pub(super) fn visible(self, row: usize, attended: usize) -> Range<usize> {
         let (start, end) = match self {
             Self::Bidirectional => (0, attended),

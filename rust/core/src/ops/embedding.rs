@@ -24,9 +24,13 @@ pub enum Numbering {
 
 struct Places {
     numbering: Numbering,
-    /// Position rows, the row of type 0 added to each.
-    table: Tensor,
-    host_table: Vec<f32>,
+    rows: PositionRows,
+}
+
+/// Position rows, the row of type 0 added to each, as the kernel wants them.
+enum PositionRows {
+    Host(Vec<f32>),
+    Tensor(Tensor),
 }
 
 impl Embedding {
@@ -51,20 +55,18 @@ impl Embedding {
                 "embedding: got word rows of {width} and position or type rows of another size"
             )
         }
-        let (table, host_table) = if fused(positions) {
+        let rows = if fused(positions) {
             let mut rows = positions.flatten_all()?.to_vec1::<f32>()?;
             if let Some(types) = types {
-                let kind = types.get(0)?.to_vec1::<f32>()?;
-                rows.chunks_exact_mut(width)
-                    .for_each(|row| row.iter_mut().zip(&kind).for_each(|(x, t)| *x += t));
+                add_row(&mut rows, &types.get(0)?.to_vec1()?);
             }
-            (positions.clone(), rows)
+            PositionRows::Host(rows)
         } else {
-            let table =
+            let rows =
                 types.map_or(Ok(positions.clone()), |types| positions.broadcast_add(&types.get(0)?))?;
-            (table, Vec::new())
+            PositionRows::Tensor(rows)
         };
-        Ok(Self { words: self.words, places: Some(Places { numbering, table, host_table }) })
+        Ok(Self { words: self.words, places: Some(Places { numbering, rows }) })
     }
 
     /// Adds the first row of `types [types, features]` to every word.
@@ -83,15 +85,22 @@ impl Embedding {
 
     /// `[tokens, features]`.
     pub fn forward(&self, batch: &Batch) -> Result<Tensor> {
-        let places = self.places.as_ref().map(|places| (places, places.numbering.number(batch)));
-        if fused(&self.words) {
-            let places =
-                places.as_ref().map(|(places, numbers)| (places.host_table.as_slice(), numbers.as_slice()));
-            return self.words.apply_op1_no_bwd(&Lookup { batch, places });
+        let Some(places) = &self.places else {
+            return if fused(&self.words) {
+                self.words.apply_op1_no_bwd(&Lookup { batch, places: None })
+            } else {
+                composed::lookup(&self.words, batch.ids())
+            };
+        };
+        let numbers = places.numbering.number(batch);
+        match &places.rows {
+            PositionRows::Host(rows) => {
+                self.words.apply_op1_no_bwd(&Lookup { batch, places: Some((rows, &numbers)) })
+            }
+            PositionRows::Tensor(rows) => {
+                composed::lookup(&self.words, batch.ids())? + composed::lookup(rows, &numbers)?
+            }
         }
-        let words = composed::lookup(&self.words, batch.ids())?;
-        places
-            .map_or(Ok(words.clone()), |(places, numbers)| words + composed::lookup(&places.table, &numbers)?)
     }
 }
 

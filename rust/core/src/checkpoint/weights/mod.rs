@@ -66,6 +66,10 @@ pub(crate) struct Provenance {
     prefix: String,
     stamps: Vec<(PathBuf, Stamp)>,
     names: BTreeSet<String>,
+    /// The file that lists the tensors.
+    pub(crate) path: PathBuf,
+    /// The types in which they are stored.
+    pub(crate) dtypes: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +103,11 @@ impl Weights {
 
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
+    }
+
+    /// Threads that may load at once.
+    pub(crate) fn threads(&self) -> usize {
+        self.compute.threads
     }
 
     /// The shape of a tensor, where no configuration says it.
@@ -140,20 +149,21 @@ impl Weights {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The types in which the tensors that were read are stored, as `F32` or `BF16 F32`.
-    pub(crate) fn stored_dtypes(&self) -> String {
-        let used = self.used();
-        let types =
-            used.iter().filter_map(|name| self.entries.get(name)).map(|e| format!("{:?}", e.stored.dtype));
-        types.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+    /// The types in which these tensors are stored.
+    fn stored_dtypes(&self, names: &BTreeSet<String>) -> BTreeSet<String> {
+        let entries = names.iter().filter_map(|name| self.entries.get(name));
+        entries.map(|entry| format!("{:?}", entry.stored.dtype)).collect()
     }
 
     pub(crate) fn provenance(&self) -> Provenance {
+        let names = self.used().clone();
         Provenance {
             folder: self.folder.clone(),
             prefix: self.prefix.clone(),
             stamps: self.stamps(),
-            names: self.used().clone(),
+            dtypes: self.stored_dtypes(&names),
+            names,
+            path: self.path(),
         }
     }
 
@@ -168,7 +178,7 @@ impl Weights {
     }
 
     /// The file that lists all tensors.
-    pub(crate) fn path(&self) -> PathBuf {
+    fn path(&self) -> PathBuf {
         match &self.files[..] {
             [only] => only.path.clone(),
             _ => self.folder.join(INDEX),

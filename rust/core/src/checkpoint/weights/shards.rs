@@ -17,7 +17,9 @@ pub(super) fn open(index: &Path) -> Result<(Vec<WeightsFile>, Vec<Entry>)> {
     }
     let mut promised: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (tensor, file) in map {
-        if Path::new(&file).file_name().is_none_or(|name| name != file.as_str()) {
+        let is_name = Path::new(&file).file_name().is_some_and(|name| name == file.as_str());
+        if !is_name || file.len() > 255 || file.contains('\0') {
+            let file: String = file.chars().take(100).collect();
             return Err(
                 json.error("weight_map", format!("got {file:?}, wanted the name of a file beside the index"))
             );
