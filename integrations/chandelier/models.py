@@ -218,7 +218,11 @@ class ColBERT:
 
     @property
     def prompts(self) -> dict[str, str]:
-        """The checkpoint's named prompts; they are used on request, as `prompt_name`."""
+        """The checkpoint's named prompts, used on request as `prompt_name`.
+
+        A checkpoint of sentence-transformers 6 applies its "query" and "document" without being asked; `prompt=""`
+        turns that off.
+        """
         return dict(self.info()["prompts"])
 
     @property
@@ -257,7 +261,7 @@ class ColBERT:
 
         Args:
             texts: The queries; an empty list gives an empty result.
-            prompt: Put before every text.
+            prompt: Put before every text; `""` also turns off a prompt that the checkpoint applies by itself.
             prompt_name: The name of one of `prompts`, instead of `prompt`.
             batch_tokens: Tokens of a micro-batch (256 if None, at most 4096); the rows do not depend on it.
             progress: Show a tqdm bar on stderr, or in the notebook.
@@ -369,6 +373,8 @@ class ColBERT:
         documents: Sequence[str] | Matrices,
         *,
         top_k: int | None = None,
+        query_prompt_name: str | None = None,
+        document_prompt_name: str | None = None,
         progress: bool = False,
     ) -> list[Ranked]:
         """Order documents by their MaxSim with a query, best first, ties in input order.
@@ -377,6 +383,8 @@ class ColBERT:
             query: The query.
             documents: Texts, or matrices that are already encoded.
             top_k: How many to return; None for all.
+            query_prompt_name: The name of the prompt of the query, for a checkpoint that wants one.
+            document_prompt_name: The same of documents given as texts.
             progress: Show a bar while the documents are encoded.
 
         Raises:
@@ -388,7 +396,7 @@ class ColBERT:
             >>> [ranked.index for ranked in model.rerank("what is the capital of france?", texts, top_k=1)]
             [1]
         """
-        return _rerank(self, query, documents, top_k, progress)
+        return _rerank(self, query, documents, top_k, (query_prompt_name, document_prompt_name), progress)
 
     def tokenize_queries(self, texts: Iterable[str]) -> list[Tokens]:
         """The tokens of queries, as `encode_queries` sees them.
@@ -494,13 +502,18 @@ def _reopen(path: str | os.PathLike[str], hub: HubOptions, arguments: dict[str, 
 
 
 def _rerank(
-    model: ColBERT, query: str, documents: Iterable[str] | Matrices, k: int | None, progress: bool
+    model: ColBERT,
+    query: str,
+    documents: Iterable[str] | Matrices,
+    k: int | None,
+    prompt_names: tuple[str | None, str | None],
+    progress: bool,
 ) -> list[Ranked]:
     if not isinstance(query, str):
         raise ArgumentError(f"query: got {type(query).__name__}, wanted a str, one query a call", argument="query")
     if k is not None:
         checked_count("top_k", k)
-    rows = model._encode([query], "query", True, None, None, None, False)[0]
+    rows = model._encode([query], "query", True, None, prompt_names[0], None, False)[0]
     texts: list[str] | None = None
     vectors: Matrices
     if isinstance(documents, MultiVectors):
@@ -514,7 +527,7 @@ def _rerank(
             vectors = MultiVectors.from_arrays(items)
         else:
             texts = items
-            vectors = model._encode(texts, "documents", False, None, None, None, progress)
+            vectors = model._encode(texts, "documents", False, None, prompt_names[1], None, progress)
     if not len(vectors):
         return []
     indices, scores = top_k(rows, vectors, len(vectors) if k is None else int(k))

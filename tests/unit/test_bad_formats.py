@@ -245,14 +245,14 @@ def test_without_positions_in_the_way_a_stanford_document_has_180_tokens(copy_go
 
 def test_prompts_that_wait_for_their_name_are_a_warning(copy_golden: Copy) -> None:
     (warning,) = ColBERT(GOLDENS / "v_prompts" / "checkpoint").info()["warnings"]
-    for word in ("on request", "prompt_name", "query", "document"):
+    for word in ("not applied by themselves", "prompt_name", '"query"', '"document"'):
         assert word in warning
     for golden in (PLAIN, FIXED, MIN):
         assert ColBERT(GOLDENS / golden / "checkpoint").info()["warnings"] == []
     folder = copy_golden("v_prompts")
     put(COLBERT, default_prompt_name="query")(folder)
     (warning,) = ColBERT(folder).info()["warnings"]
-    assert "document" in warning
+    assert '"document"' in warning
     assert '"query"' not in warning
 
 

@@ -165,3 +165,36 @@ def test_protected_tokens_may_be_none_or_more_than_there_are() -> None:
     assert len(pool_tokens([rows], 2, protected_tokens=9)[0]) == 4
     with pytest.raises(ArgumentError, match="protected_tokens"):
         pool_tokens([np.eye(4)], 2, protected_tokens=-1)
+
+
+def test_rerank_applies_the_prompts_that_it_is_told(copy_golden: Copy) -> None:
+    model = ColBERT(copy_golden("v_prompts"))
+    texts = ["bread needs flour", "a lighthouse keeps ships away"]
+    names = {"query_prompt_name": "query", "document_prompt_name": "document"}
+    query = model.encode_queries(["what does bread need"], prompt_name="query")
+    documents = model.encode_documents(texts, prompt_name="document")
+    ranked = model.rerank("what does bread need", texts, **names)
+    wanted = model.similarity(query, documents)[0]
+    assert [hit.score for hit in ranked] == pytest.approx([wanted[hit.index] for hit in ranked], abs=1e-5)
+    assert [hit.score for hit in model.rerank("what does bread need", texts)] != [hit.score for hit in ranked]
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: (folder / "tokenizer.json").rename(folder / "vocab.txt"), "AutoTokenizer"),
+        (lambda folder: (folder / "model.safetensors").write_text("version https://git-lfs.example/v1"), "git lfs"),
+    ],
+)
+def test_the_way_out_of_a_half_fetched_checkpoint(
+    damage: Callable[[Path], object], says: str, copy_golden: Copy
+) -> None:
+    folder = copy_golden("a_bert_pylate")
+    damage(folder)
+    with pytest.raises((ModelError, FileNotFoundError), match=says):
+        ColBERT(folder)
+
+
+def test_from_bert_sends_a_multi_vector_encoder_to_colbert(copy_golden: Copy) -> None:
+    with pytest.raises(ModelError, match="open this one as ColBERT"):
+        from_bert(copy_golden("n_st6_mve"))

@@ -12,6 +12,7 @@ import argparse
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,7 +58,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     code = 0
     try:
-        arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            arguments.run(arguments)
         print(end="", flush=True)
     except BrokenPipeError:
         pass  # the reader, such as head, has had enough: that is no failure
@@ -71,6 +74,11 @@ def _run(arguments: argparse.Namespace) -> int:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
     return code
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Prints a warning in one line: the line of code that Python writes below it says nothing to a reader."""
+    print(f"chandelier: warning: {' '.join(str(message).splitlines())}", file=sys.stderr)
 
 
 def _describe(error: Exception) -> str:
@@ -134,6 +142,8 @@ def _rerank_parser(subparsers: Any) -> argparse.ArgumentParser:
     _add_input(parser)
     parser.add_argument("--query", type=_utf8, metavar="TEXT", required=True, help="the query")
     parser.add_argument("-k", "--top-k", type=_positive, metavar="N", help="print only the N best (default: all)")
+    parser.add_argument("--query-prompt-name", type=_utf8, metavar="NAME", help="prepend this prompt to the query")
+    parser.add_argument("--document-prompt-name", type=_utf8, metavar="NAME", help="prepend this one to documents")
     parser.add_argument("--json", action="store_true", help="print JSONL: rank, index (from 0), score, id if any, text")
     return parser
 

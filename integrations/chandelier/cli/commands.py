@@ -54,6 +54,8 @@ def rerank(arguments: argparse.Namespace) -> None:
         arguments.query,
         [item.text for _, item in numbered],
         top_k=arguments.top_k,
+        query_prompt_name=arguments.query_prompt_name,
+        document_prompt_name=arguments.document_prompt_name,
         progress=_is_terminal(sys.stderr),
     )
     if arguments.json:

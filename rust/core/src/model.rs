@@ -184,7 +184,10 @@ impl ColBert {
         let prompts = self.spec.prompts.iter().filter(|(_, text)| !text.is_empty()).map(|(name, _)| name);
         let unused: Vec<_> = prompts.filter(|name| !by_itself.contains(&Some(name.as_str()))).collect();
         if !unused.is_empty() {
-            warnings.push(format!("has prompts that are used on request only, as prompt_name: {unused:?}"));
+            warnings.push(format!(
+                "has prompts {unused:?} that are not applied by themselves; pass prompt_name (--prompt-name), to \
+                 rerank query_prompt_name and document_prompt_name"
+            ));
         }
         let unknown = self.tokenizer.unknown_skiplist_words();
         if !unknown.is_empty() {

@@ -238,6 +238,10 @@ impl Spec {
                 };
                 multi_vector::read(root, modules.ok_or_else(missing)?, &config, knobs)
             }
+            Projection::Absent if is_native => {
+                let problem = "got \"MultiVectorEncoder\", which has a projection; from_bert is for models without one, open this one as ColBERT (without --from-bert)";
+                Err(config.error("model_type", problem))
+            }
             Projection::Required if is_stanford => stanford::read(root, transformer.to_owned(), knobs),
             Projection::Absent if is_stanford => {
                 let problem = "got HF_ColBERT, which has a projection; from_bert is for models without one, open this one as ColBERT (without --from-bert)";

@@ -47,8 +47,9 @@ fn check_memory(path: &Path, bytes: &[u8]) -> Result<()> {
         #[serde(default)]
         pre_tokenizer: Value,
     }
-    // What is not even this is left to the library to refuse.
-    let Ok(Stages { normalizer, pre_tokenizer }) = serde_json::from_slice(bytes) else { return Ok(()) };
+    // The library would reserve the memory before it came to what makes the file no JSON.
+    let Stages { normalizer, pre_tokenizer } = serde_json::from_slice(bytes)
+        .map_err(|error| Error::model(path, "", format!("not a tokenizer: {error}")))?;
     if !charsmaps_fit(&normalizer) {
         let problem = "says that it has 16 megabytes or more; fetch the checkpoint again";
         return Err(Error::model(path, "precompiled_charsmap", problem));
@@ -106,7 +107,14 @@ const BERT_DEFAULTS: [(&str, &str); 2] = [("mask_token", "[MASK]"), ("pad_token"
 impl TokenizerFiles {
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
-        let bytes = files::read(&path, "the tokenizer is read from it")?;
+        let hint = if files::stands(&folder.join("vocab.txt"))
+            || files::stands(&folder.join("tokenizer.model"))
+        {
+            "only an older tokenizer file is there; make it in Python: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+        } else {
+            "the tokenizer is read from it"
+        };
+        let bytes = files::read(&path, hint)?;
         let invalid = "not a tokenizer";
         check_memory(&path, &bytes)?;
         let mut tokenizer = guarded(&path, invalid, || Tokenizer::from_bytes(&bytes))?;

@@ -87,8 +87,8 @@ fn find(config: &JsonFile) -> Result<&'static Architecture> {
         let class = code.rsplit('.').next().unwrap_or_default();
         if !architecture.own_code.contains(&class) {
             let problem = format!(
-                "got {code:?}: the model brings its own code, which is never run, and this version does not compute \
-                 what is written there"
+                "got {code:?}, an architecture that this version does not compute: the checkpoint brings its own code, \
+                 which is never run"
             );
             return Err(config.error("auto_map", problem));
         }

@@ -9,6 +9,10 @@ use crate::error::{Error, Result};
 
 /// The tensors of the file. The header is validated as a whole: sizes, order, no overlap, no gap.
 pub(super) fn tensors(path: &Path, content: &[u8]) -> Result<Vec<Stored>> {
+    if content.starts_with(b"version https://git-lfs") {
+        let problem = "is a pointer of git-lfs and no weights yet; fetch them with: git lfs pull";
+        return Err(Error::model(path, "", problem));
+    }
     let (header, metadata) = SafeTensors::read_metadata(content).map_err(|e| {
         let problem = format!("not a whole safetensors file ({} bytes): {e}; fetch it again", content.len());
         Error::model(path, "", problem)
