@@ -3,16 +3,16 @@
 
 use candle_core::Tensor;
 
-use super::parts;
+use super::{Encoder, parts};
 use crate::batch::Batch;
 use crate::checkpoint::{JsonFile, Weights};
 use crate::error::Result;
 use crate::ops::{Activation, Embedding, Heads, Linear, Mask, RmsNorm, Rope, attention, gate};
 
 pub(super) struct Config {
-    pub(super) vocabulary: usize,
-    pub(super) hidden: usize,
-    pub(super) positions: usize,
+    vocabulary: usize,
+    hidden: usize,
+    positions: usize,
     intermediate: usize,
     layers: usize,
     heads: Heads,
@@ -26,7 +26,8 @@ pub(super) struct Config {
 }
 
 pub(super) struct Llama {
-    pub(super) config: Config,
+    name: &'static str,
+    config: Config,
     embedding: Embedding,
     layers: Vec<Layer>,
     norm: RmsNorm,
@@ -44,7 +45,8 @@ struct Layer {
 }
 
 impl Llama {
-    pub(super) fn load(config: Config, weights: &Weights) -> Result<Self> {
+    /// Loads the architecture that goes by `name` in fingerprints.
+    pub(super) fn load(name: &'static str, config: Config, weights: &Weights) -> Result<Self> {
         let words = weights.get("embed_tokens.weight", &[config.vocabulary, config.hidden])?;
         Ok(Self {
             embedding: Embedding::new(words)?,
@@ -52,10 +54,13 @@ impl Llama {
             norm: parts::rms_norm(weights, "norm", config.hidden, config.eps)?,
             rope: Rope::new(config.heads.size, config.theta)?,
             config,
+            name,
         })
     }
+}
 
-    pub(super) fn forward(&self, batch: &Batch) -> Result<Tensor> {
+impl Encoder for Llama {
+    fn forward(&self, batch: &Batch) -> Result<Tensor> {
         let mut hidden = self.embedding.forward(batch)?;
         for layer in &self.layers {
             hidden = layer.forward(&hidden, &self.config, &self.rope, batch)?;
@@ -63,7 +68,20 @@ impl Llama {
         Ok(self.norm.forward(&hidden)?)
     }
 
-    pub(super) fn describe(&self, name: &str) -> String {
+    fn hidden_size(&self) -> usize {
+        self.config.hidden
+    }
+
+    fn positions(&self) -> usize {
+        self.config.positions
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.config.vocabulary
+    }
+
+    fn describe(&self) -> String {
+        let name = self.name;
         let Config { layers, heads, activation, eps, theta, .. } = &self.config;
         let Heads { query, key_value, size } = heads;
         let activation = activation.name();

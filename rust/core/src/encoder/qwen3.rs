@@ -1,11 +1,8 @@
 //! Qwen3 seeing both ways (`bidirectional_pplx_qwen3`, of pplx-embed-v1-late), which on the hub is code of its own: stock
 //! Qwen3 without the causal mask. Plain Qwen3 is causal, and another model.
 
-use candle_core::Tensor;
-
 use super::llama::{Config, Llama};
-use super::{Architecture, Encoder, parts};
-use crate::batch::Batch;
+use super::{Architecture, parts};
 use crate::checkpoint::{JsonFile, Weights};
 use crate::error::Result;
 
@@ -13,55 +10,29 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
     model_types: &["bidirectional_pplx_qwen3"],
     prefix: "model.",
     own_code: &["PPLXQwen3Model"],
-    load: |config, weights| Ok(Box::new(Qwen3::load(config, weights)?)),
+    load: |config, weights| Ok(Box::new(load(config, weights)?)),
 };
 
-struct Qwen3(Llama);
-
-impl Qwen3 {
-    fn load(file: &JsonFile, weights: &Weights) -> Result<Self> {
-        parts::refuse(file, "use_sliding_window", "false")?;
-        for (key, wanted) in [("use_bidirectional_attention", true), ("is_causal", false)] {
-            if let Some(got) = file.bool(key)?.filter(|got| *got != wanted) {
-                return Err(file.error(key, format!("got {got}, wanted {wanted}")));
-            }
+fn load(file: &JsonFile, weights: &Weights) -> Result<Llama> {
+    parts::refuse(file, "use_sliding_window", "false")?;
+    for (key, wanted) in [("use_bidirectional_attention", true), ("is_causal", false)] {
+        if let Some(got) = file.bool(key)?.filter(|got| *got != wanted) {
+            return Err(file.error(key, format!("got {got}, wanted {wanted}")));
         }
-        let layers = parts::layers(file, "num_hidden_layers")?;
-        if let Some(kinds) = file.strings("layer_types")?
-            && (kinds.len() != layers || kinds.iter().any(|kind| kind != "full_attention"))
-        {
-            return Err(
-                file.error("layer_types", format!("got {kinds:?}, wanted \"full_attention\" {layers} times"))
-            );
-        }
-        let heads = parts::size(file, "num_attention_heads")?;
-        let key_value = file.size("num_key_value_heads")?.unwrap_or(32);
-        // Unlike elsewhere, the size of a head does not follow from the others.
-        let head_size = file.size("head_dim")?.unwrap_or(128);
-        let eps = file.positive("rms_norm_eps")?.unwrap_or(1e-6);
-        let config = Config::read(file, (heads, key_value, head_size), eps, true)?;
-        Ok(Self(Llama::load(config, weights)?))
     }
-}
-
-impl Encoder for Qwen3 {
-    fn forward(&self, batch: &Batch) -> Result<Tensor> {
-        self.0.forward(batch)
+    let layers = parts::layers(file, "num_hidden_layers")?;
+    if let Some(kinds) = file.strings("layer_types")?
+        && (kinds.len() != layers || kinds.iter().any(|kind| kind != "full_attention"))
+    {
+        return Err(
+            file.error("layer_types", format!("got {kinds:?}, wanted \"full_attention\" {layers} times"))
+        );
     }
-
-    fn hidden_size(&self) -> usize {
-        self.0.config.hidden
-    }
-
-    fn positions(&self) -> usize {
-        self.0.config.positions
-    }
-
-    fn vocabulary(&self) -> usize {
-        self.0.config.vocabulary
-    }
-
-    fn describe(&self) -> String {
-        self.0.describe("qwen3-bidirectional")
-    }
+    let heads = parts::size(file, "num_attention_heads")?;
+    let key_value = file.size("num_key_value_heads")?.unwrap_or(32);
+    // Unlike elsewhere, the size of a head does not follow from the others.
+    let head_size = file.size("head_dim")?.unwrap_or(128);
+    let eps = file.positive("rms_norm_eps")?.unwrap_or(1e-6);
+    let config = Config::read(file, (heads, key_value, head_size), eps, true)?;
+    Llama::load("qwen3-bidirectional", config, weights)
 }
