@@ -392,6 +392,11 @@ def test_a_checkpoint_that_pools_gives_pooled_rows(goldens: Path, tmp_path: Path
     for index in stable.tolist():
         assert np.abs(pooled[index] - wanted[index]).max() <= case.tolerance["pooled_rows_max_abs"]
     assert model.encode_queries(["not pooled"]) == ColBERT(case.folder / "checkpoint").encode_queries(["not pooled"])
+    told: list[int] = []
+    options: dict[str, Any] = dict.fromkeys(("prompt", "prompt_name", "batch_tokens"))
+    texts = case.inputs["documents"]
+    model._model.encode(texts, argument="texts", is_query=False, on_progress=told.append, **options)
+    assert (told == sorted(told), told[-1]) == (True, len(texts)), "a bar that goes back"
     assert model.info()["pooling"] == {
         "pool_factor": 2.0, "protected_tokens": 1, "normalize": True, "roles": ["document"]
     }  # fmt: skip

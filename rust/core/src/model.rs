@@ -324,7 +324,9 @@ impl ColBert {
         let Some(spec) = self.spec.pooling.as_ref().filter(|spec| spec.roles.contains(&role)) else {
             return Ok(vectors);
         };
-        pool_tokens(vectors.view(), &spec.pooling, self.threads, &mut |_| observer(0))
+        // All texts are encoded: what is asked now is whether to go on, and no bar goes back.
+        let done = vectors.len();
+        pool_tokens(vectors.view(), &spec.pooling, self.threads, &mut |_| observer(done))
     }
 
     /// The text of a prompt, for queries or for documents.

@@ -206,26 +206,12 @@ fn refuse_bidirectional(file: &JsonFile) -> Result<()> {
 
 /// Which layers attend: as `layer_types` lists them, else by their numbers, else all.
 fn attention_layers(file: &JsonFile) -> Result<Vec<bool>> {
-    let count = parts::layers(file, "num_hidden_layers")?;
-    let Some(types) = file.strings("layer_types")? else {
-        let numbers = file.indices("full_attn_idxs")?;
-        let attends = |index| numbers.as_ref().is_none_or(|all| all.contains(&index));
-        return Ok((0..count as u32).map(attends).collect());
-    };
-    if types.len() != count {
-        return Err(file.error(
-            "layer_types",
-            format!("got {} of them, wanted {count} (num_hidden_layers)", types.len()),
-        ));
+    if let Some(attends) = parts::layer_kinds(file, "full_attention", "conv")? {
+        return Ok(attends);
     }
-    let attends = |kind: &String| match kind.as_str() {
-        "full_attention" => Ok(true),
-        "conv" => Ok(false),
-        other => {
-            Err(file.error("layer_types", format!("got {other:?}, wanted \"full_attention\" or \"conv\"")))
-        }
-    };
-    types.iter().map(attends).collect()
+    let numbers = file.indices("full_attn_idxs")?;
+    let attends = |index| numbers.as_ref().is_none_or(|all| all.contains(&index));
+    Ok((0..parts::layers(file, "num_hidden_layers")? as u32).map(attends).collect())
 }
 
 /// The inner size of the feed-forward, which configurations give before it is scaled and rounded up.

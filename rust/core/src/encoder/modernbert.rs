@@ -194,26 +194,11 @@ impl Config {
 /// Which layers are local: as `layer_types` lists them (transformers 5), else all but every n-th. A new file may carry a
 /// stale `global_attn_every_n_layers` beside the list.
 fn local_layers(file: &JsonFile) -> Result<Vec<bool>> {
-    let count = parts::layers(file, "num_hidden_layers")?;
-    let Some(types) = file.strings("layer_types")? else {
-        let every = file.size("global_attn_every_n_layers")?.unwrap_or(3);
-        return Ok((0..count).map(|index| index % every != 0).collect());
-    };
-    if types.len() != count {
-        return Err(file.error(
-            "layer_types",
-            format!("got {} of them, wanted {count} (num_hidden_layers)", types.len()),
-        ));
+    if let Some(local) = parts::layer_kinds(file, "sliding_attention", "full_attention")? {
+        return Ok(local);
     }
-    let local = |kind: &String| match kind.as_str() {
-        "full_attention" => Ok(false),
-        "sliding_attention" => Ok(true),
-        other => Err(file.error(
-            "layer_types",
-            format!("got {other:?}, wanted \"full_attention\" or \"sliding_attention\""),
-        )),
-    };
-    types.iter().map(local).collect()
+    let every = file.size("global_attn_every_n_layers")?.unwrap_or(3);
+    Ok((0..parts::layers(file, "num_hidden_layers")?).map(|index| index % every != 0).collect())
 }
 
 /// The rotary bases of global and local layers: under `rope_parameters` (transformers 5), else by their old names.

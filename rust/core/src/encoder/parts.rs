@@ -22,6 +22,20 @@ pub(super) fn layers(config: &JsonFile, key: &str) -> Result<usize> {
     }
 }
 
+/// For every layer whether `layer_types` says `yes` of it and not `no`; nothing if there is no such list.
+pub(super) fn layer_kinds(config: &JsonFile, yes: &str, no: &str) -> Result<Option<Vec<bool>>> {
+    let (key, count) = ("layer_types", layers(config, "num_hidden_layers")?);
+    let Some(kinds) = config.strings(key)? else { return Ok(None) };
+    if kinds.len() != count {
+        let problem = format!("got {} of them, wanted {count} (num_hidden_layers)", kinds.len());
+        return Err(config.error(key, problem));
+    }
+    if let Some(other) = kinds.iter().find(|kind| *kind != yes && *kind != no) {
+        return Err(config.error(key, format!("got {other:?}, wanted {yes:?} or {no:?}")));
+    }
+    Ok(Some(kinds.iter().map(|kind| kind == yes).collect()))
+}
+
 /// An activation by the name that transformers gives it.
 pub(super) fn activation(config: &JsonFile, key: &str, default: Option<&str>) -> Result<Activation> {
     let name = match (config.string(key)?, default) {

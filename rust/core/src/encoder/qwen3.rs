@@ -20,13 +20,10 @@ fn load(file: &JsonFile, weights: &Weights) -> Result<Llama> {
             return Err(file.error(key, format!("got {got}, wanted {wanted}")));
         }
     }
-    let layers = parts::layers(file, "num_hidden_layers")?;
-    if let Some(kinds) = file.strings("layer_types")?
-        && (kinds.len() != layers || kinds.iter().any(|kind| kind != "full_attention"))
+    if let Some(full) = parts::layer_kinds(file, "full_attention", "sliding_attention")?
+        && full.contains(&false)
     {
-        return Err(
-            file.error("layer_types", format!("got {kinds:?}, wanted \"full_attention\" {layers} times"))
-        );
+        return Err(file.error("layer_types", "got \"sliding_attention\", wanted \"full_attention\" only"));
     }
     let heads = parts::size(file, "num_attention_heads")?;
     let key_value = file.size("num_key_value_heads")?.unwrap_or(32);
