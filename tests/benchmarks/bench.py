@@ -12,91 +12,25 @@ import argparse
 import json
 import os
 import platform
-import re
 import shlex
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import corpus
+from harness import BUILD, HERE, ROOT, Worker, cores, environment, machine, refuse_debug, spread
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 GOLDENS = ROOT / "tests" / "goldens"
-BUILD = ROOT / "target" / "bench"
 REQUIREMENTS = HERE / "peer-requirements.txt"
 # Two correct float32 encoders differ by a few 1e-6; another GELU or a mask gone wrong shows at 1e-4 and above.
 WORST_GAP = 1e-4
-FLAGS = (
-    "avx2",
-    "fma",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx_vnni",
-    "amx_tile",
-    "amx_bf16",
-    "amx_int8",
-    "asimd",
-    "asimddp",
-    "i8mm",
-    "bf16",
-    "sve",
-)
-
-
-class Worker:
-    """A process that speaks the protocol of worker.py."""
-
-    def __init__(self, command: Sequence[str | Path], threads: int) -> None:
-        # Whatever pool a library starts beside its own setting gets the same number of threads.
-        env = os.environ | {"RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-        self.process = subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
-        )
-        self.hello = self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a worker ended early with status {self.process.wait()}: {self.process.args!r}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def ask(self, command: str) -> dict[str, Any]:
-        """Sends one command and waits for its answer."""
-        assert self.process.stdin
-        time.sleep(0.05)  # another side's threads may still spin for work after its last answer
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def __enter__(self) -> "Worker":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.communicate()  # closes standard input, which ends the worker
 
 
 def prepare() -> tuple[Path, Path]:
     """Makes, once, the peers' environment and the checkpoint; returns the environment's Python and the checkpoint."""
-    venv, model = BUILD / "venv", BUILD / "model"
-    python = venv / "bin" / "python"
-    stamp, wanted = venv / "installed.txt", f"{sys.version}\n{REQUIREMENTS.read_text(encoding='utf-8')}"
-    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
-        print("bench: installing the peers' environment", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*pip, "-r", REQUIREMENTS], check=True)
-        stamp.write_text(wanted, encoding="utf-8")
+    python, model = environment(BUILD / "venv", REQUIREMENTS), BUILD / "model"
     if not (model / "config_sentence_transformers.json").exists():  # what the script writes last
         spec = GOLDENS / "r_minilm_real" / "build_minilm.json"
         script: list[str | Path] = [python, GOLDENS / "build_minilm.py", "--spec", spec, "--out", model]
@@ -119,33 +53,6 @@ def candle_baseline(command: str, model: Path, ids: Path, threads: int) -> dict[
     made = subprocess.run(whole, check=True, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT)
     found: dict[str, float] = json.loads(made.stdout.splitlines()[-1])
     return found
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.exists() else ""
-    names = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
-    listed = re.search(r"^(?:flags|Features)\s*: (.*)$", text, re.MULTILINE)
-    flags = set(listed[1].split()) if listed else set()
-    return {
-        "cpu": names[1] if names else platform.processor() or platform.machine(),
-        "cores": cores(),
-        "flags": [flag for flag in FLAGS if flag in flags],
-        "system": platform.platform(),
-        "load": os.getloadavg() if hasattr(os, "getloadavg") else (),
-    }
-
-
-def cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def refuse_debug(build: dict[str, Any]) -> None:
-    """Ends the run for an unoptimised build: its figures say nothing."""
-    if build.get("profile") in ("debug", "dev") or build.get("debug_assertions") is True:
-        raise SystemExit(f"chandelier is a debug build ({build}): build it with --release to measure it")
 
 
 def measure(args: argparse.Namespace, threads: int, python: Path, model: Path, graph: Path) -> dict[str, Any]:
@@ -255,17 +162,6 @@ def table(result: dict[str, Any]) -> str:
             ratios.append(f"{f'{better:.2f}x' if known else '':>16}")
         lines.append(f"{name:28}" + "".join(cells) + "".join(ratios))
     return "\n".join(lines)
-
-
-def spread(values: list[float]) -> str:
-    """Median (lowest-highest), to three significant digits."""
-    return f"{three(statistics.median(values))} ({three(min(values))}-{three(max(values))})"
-
-
-def three(value: float) -> str:
-    """Three significant digits, without an exponent."""
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 4
-    return f"{value:.{digits}f}"
 
 
 def quantiles(values: list[float] | list[int], n: int) -> list[float]:

@@ -93,6 +93,11 @@ def serve(
         "memory": lambda _: {"mb": peak_memory_mb()},
         **others,
     }
+    answer(hello, commands)
+
+
+def answer(hello: dict[str, Any], commands: dict[str, Callable[[str], dict[str, Any]]]) -> None:
+    """Says hello, then answers commands, each by the function of its name, until standard input ends."""
     print(json.dumps(hello), flush=True)
     for line in sys.stdin:
         name, _, argument = line.strip().partition(" ")
