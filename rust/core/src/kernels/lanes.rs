@@ -144,13 +144,6 @@ mod wasm {
 #[derive(Clone, Copy)]
 pub(super) struct Plain([f32; 4]);
 
-impl Plain {
-    #[inline(always)]
-    fn of(number: impl Fn(usize) -> f32) -> Self {
-        Self(std::array::from_fn(number))
-    }
-}
-
 impl Lanes for Plain {
     const WIDTH: usize = 4;
 
@@ -179,11 +172,14 @@ impl Lanes for Plain {
 
     #[inline(always)]
     unsafe fn add_product(self, a: Self, b: Self) -> Self {
-        Self::of(|lane| self.0[lane] + a.0[lane] * b.0[lane])
+        let ([s0, s1, s2, s3], [a0, a1, a2, a3], [b0, b1, b2, b3]) = (self.0, a.0, b.0);
+        Self([s0 + a0 * b0, s1 + a1 * b1, s2 + a2 * b2, s3 + a3 * b3])
     }
 
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        Self::of(|lane| if self.0[lane] > other.0[lane] { self.0[lane] } else { other.0[lane] })
+        let larger = |x: f32, y: f32| if x > y { x } else { y };
+        let ([x0, x1, x2, x3], [y0, y1, y2, y3]) = (self.0, other.0);
+        Self([larger(x0, y0), larger(x1, y1), larger(x2, y2), larger(x3, y3)])
     }
 }
