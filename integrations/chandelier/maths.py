@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from chandelier import _core
 from chandelier.exceptions import ArgumentError
-from chandelier.multivectors import Float32Array, Matrices, MultiVectors, as_matrix, as_multivectors, checked_count
+from chandelier.multivectors import Float32Array, Matrices, MultiVectors, as_matrix, as_multivectors, checked_count, in_place
 
 __all__ = ["MeanVector", "maxsim", "maxsim_matrix", "pool_tokens", "top_k"]
 
@@ -35,8 +35,7 @@ def maxsim(query: npt.ArrayLike, documents: Matrices) -> Float32Array:
         [2.0, 1.25]
     """
     rows = as_matrix("query", query)
-    documents = as_multivectors("documents", documents, rows.shape[1], "the query")
-    return _core.maxsim(rows, documents.data, documents.offsets)
+    return _core.maxsim(rows, *in_place("documents", documents, rows.shape[1], "the query"))
 
 
 def maxsim_matrix(queries: Matrices, documents: Matrices) -> Float32Array:
@@ -51,10 +50,11 @@ def maxsim_matrix(queries: Matrices, documents: Matrices) -> Float32Array:
         [[2.0], [0.0]]
     """
     queries = as_multivectors("queries", queries)
-    documents = as_multivectors("documents", documents, queries.dim if len(queries) else None, "every query")
-    if not len(queries) or not len(documents):
-        return np.zeros((len(queries), len(documents)), np.float32)
-    return _core.maxsim_matrix(queries.data, queries.offsets, documents.data, documents.offsets)
+    if not len(queries):
+        return np.zeros((0, len(as_multivectors("documents", documents))), np.float32)
+    return _core.maxsim_matrix(
+        queries.data, queries.offsets, *in_place("documents", documents, queries.dim, "every query")
+    )
 
 
 def top_k(query: npt.ArrayLike, documents: Matrices, k: int) -> tuple[npt.NDArray[np.int64], Float32Array]:
@@ -73,8 +73,7 @@ def top_k(query: npt.ArrayLike, documents: Matrices, k: int) -> tuple[npt.NDArra
         ([1], [2.0])
     """
     rows = as_matrix("query", query)
-    documents = as_multivectors("documents", documents, rows.shape[1], "the query")
-    return _core.top_k(rows, documents.data, documents.offsets, k)
+    return _core.top_k(rows, *in_place("documents", documents, rows.shape[1], "the query"), k)
 
 
 def pool_tokens(documents: Matrices, pool_factor: float, *, protected_tokens: int = 1) -> MultiVectors:

@@ -207,6 +207,35 @@ def as_multivectors(name: str, matrices: Matrices, dim: int | None = None, other
     return vectors
 
 
+def in_place(
+    name: str, matrices: Matrices, dim: int, other: str
+) -> tuple[FloatArray | list[FloatArray], npt.NDArray[np.int64] | None]:
+    """Matrices where they lie, in float32 or float16: rows and offsets of `MultiVectors`, or a list and None."""
+    if isinstance(matrices, MultiVectors):
+        if len(matrices) and matrices.dim != dim:
+            raise ShapeError(f"{name}[0]: got rows of {matrices.dim}, wanted {dim}, as {other} has")
+        return matrices.data, matrices.offsets
+    texts: list[FloatArray] = []
+    for index, value in enumerate(_list(name, matrices)):
+        # What is right already is taken without a further look: there may be a hundred thousand of them.
+        if (
+            type(value) is np.ndarray
+            and value.ndim == 2
+            and value.shape[1] == dim
+            and (value.dtype == np.float32 or value.dtype == np.float16)
+            and value.flags.c_contiguous
+            and value.flags.aligned
+        ):
+            texts.append(value)
+            continue
+        matrix = _matrix(f"{name}[{index}]", value, name)
+        if matrix.shape[1] != dim:
+            raise ShapeError(f"{name}[{index}]: got rows of {matrix.shape[1]}, wanted {dim}, as {other} has")
+        dtype = np.float16 if matrix.dtype == np.float16 else np.float32
+        texts.append(_require(matrix, dtype, f"{name}[{index}]", name))
+    return texts, None
+
+
 def as_matrix(name: str, matrix: npt.ArrayLike) -> Float32Array:
     """A `(tokens, dim)` matrix in float32, C-contiguous and aligned."""
     return _require(_matrix(name, matrix, name), np.float32, name, name)
@@ -234,9 +263,7 @@ def _join(
     dtype: type[np.floating[Any]] | None = None,
     empty_dim: int | None = None,
 ) -> MultiVectors:
-    if isinstance(arrays, (np.ndarray, str, bytes, dict)) or not isinstance(arrays, Iterable):
-        raise _wrong(name, name, arrays, "a list of 2-D arrays, one a text")
-    matrices = [_matrix(f"{name}[{index}]", array, name) for index, array in enumerate(arrays)]
+    matrices = [_matrix(f"{name}[{index}]", array, name) for index, array in enumerate(_list(name, arrays))]
     if not matrices and empty_dim is None:
         raise ArgumentError(f"{name}: got no matrix, wanted at least one or dim=", argument=name)
     dim = matrices[0].shape[1] if matrices else empty_dim
@@ -249,6 +276,12 @@ def _join(
     matrices = [_require(matrix, dtype, f"{name}[{index}]", name) for index, matrix in enumerate(matrices)]
     rows = [np.empty((0, cast(int, dim)), dtype), *matrices]
     return MultiVectors.own(np.concatenate(rows), offsets)
+
+
+def _list(name: str, arrays: Iterable[npt.ArrayLike]) -> Iterable[npt.ArrayLike]:
+    if isinstance(arrays, (np.ndarray, str, bytes, dict)) or not isinstance(arrays, Iterable):
+        raise _wrong(name, name, arrays, "a list of 2-D arrays, one a text")
+    return arrays
 
 
 def _matrix(place: str, value: npt.ArrayLike, argument: str) -> FloatArray:

@@ -20,7 +20,7 @@
 //! let model = ColBert::open("path/to/checkpoint")?;
 //! let documents = model.encode_documents(&["Paris is in France.", "Bread needs flour."])?;
 //! let query = model.encode_queries(&["where is Paris?"])?;
-//! let scores = maxsim(query.get(0), documents.view())?;
+//! let scores = maxsim(query.get(0), &documents)?;
 //! assert!(scores[0] > scores[1]);
 //! # Ok::<(), chandelier::Error>(())
 //! ```
@@ -39,6 +39,8 @@ mod error;
 mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod kernels;
+mod matrices;
 mod maxsim;
 mod mean;
 mod memory;
@@ -54,7 +56,9 @@ pub mod tokenize;
 pub use batch::Batch;
 pub use checkpoint::{Knobs, Spec};
 pub use error::{Error, Result};
-pub use maxsim::{maxsim, maxsim_matrix, maxsim_observed, top_k};
+pub use kernels::Cpu;
+pub use matrices::{Matrices, MatrixView};
+pub use maxsim::{maxsim, maxsim_matrix, maxsim_with, top_k};
 pub use mean::mean_vectors;
 pub use model::{BATCH_TOKENS, ColBert, EncodeOptions, MAX_BATCH_TOKENS, OpenOptions, Prompt};
 pub use multivectors::{MultiVectors, MultiVectorsView};

@@ -1,6 +1,7 @@
 //! The normalised mean of a text's rows: the small single-vector stand-in for a matrix.
 
 use crate::error::Result;
+use crate::matrices::MatrixView;
 use crate::maxsim::check;
 use crate::multivectors::MultiVectorsView;
 
@@ -18,7 +19,9 @@ use crate::multivectors::MultiVectorsView;
 /// ```
 pub fn mean_vectors(texts: MultiVectorsView) -> Result<Vec<f32>> {
     let dim = texts.dim();
-    check("texts", texts.iter(), dim)?;
+    for (index, matrix) in texts.iter().enumerate() {
+        check("texts", index, MatrixView::Float32(matrix), dim)?;
+    }
     let mut vectors = vec![0.0; texts.len() * dim];
     let mut sums = vec![0.0; dim];
     for (vector, matrix) in vectors.chunks_exact_mut(dim).zip(texts.iter()) {

@@ -11,6 +11,7 @@ use crate::checkpoint::{self, Format, Knobs, Provenance, Spec, TokenizerFiles};
 use crate::device::{Compute, Device, Dtype, default_threads};
 use crate::encoder::{self, Encoder};
 use crate::error::{Error, Result};
+use crate::kernels::Cpu;
 use crate::maxsim::top_k;
 use crate::multivectors::MultiVectors;
 use crate::pool::pool_tokens;
@@ -274,7 +275,8 @@ impl ColBert {
     ) -> Result<Vec<(usize, f32)>> {
         let query = self.encode_queries(&[query])?;
         let documents = self.encode_documents(documents)?;
-        top_k(query.get(0), documents.view(), k.unwrap_or(documents.len()), &mut |_| Ok(()))
+        let (cpu, k) = (Cpu { threads: self.threads, ..Cpu::detect()? }, k.unwrap_or(documents.len()));
+        top_k(query.get(0), &(&documents).into(), k, cpu, &mut |_| Ok(()))
     }
 
     /// One matrix a query, in input order.

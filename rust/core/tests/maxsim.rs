@@ -8,8 +8,9 @@ mod common;
 use std::borrow::Cow;
 use std::path::Path;
 
+use chandelier::kernels::Simd;
 use chandelier::storage::{self, Rows};
-use chandelier::{Error, MultiVectors, batch, maxsim, maxsim_matrix, mean_vectors, top_k};
+use chandelier::{Cpu, Error, Matrices, MatrixView, MultiVectors, batch, maxsim, maxsim_with, mean_vectors};
 use common::{Random, panics};
 use half::f16;
 use proptest::prelude::*;
@@ -35,6 +36,14 @@ fn joined(texts: &[Vec<Vec<f32>>], dim: usize) -> MultiVectors {
     MultiVectors::new(texts.concat().concat(), offsets, dim).unwrap()
 }
 
+fn maxsim_matrix(queries: &MultiVectors, documents: &MultiVectors) -> Result<Vec<f32>, Error> {
+    chandelier::maxsim_matrix(&queries.into(), &documents.into(), Cpu::detect()?, &mut |_| Ok(()))
+}
+
+fn top_k(query: &[f32], documents: &MultiVectors, k: usize) -> Result<Vec<(usize, f32)>, Error> {
+    chandelier::top_k(query, &documents.into(), k, Cpu::detect()?, &mut |_| Ok(()))
+}
+
 fn reference(query: &[f32], document: &[f32], dim: usize) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     query.chunks(dim).map(|q| document.chunks(dim).map(|d| dot(q, d)).fold(f64::NEG_INFINITY, f64::max)).sum()
@@ -56,7 +65,7 @@ proptest! {
         let texts: Vec<Vec<Vec<f32>>> =
             lengths.iter().map(|&n| (0..n).map(|_| random.numbers(dim, size)).collect()).collect();
         let documents = joined(&texts, dim);
-        let got = maxsim(&query, documents.view()).unwrap();
+        let got = maxsim(&query, &documents).unwrap();
         prop_assert_eq!(got.len(), lengths.len());
         for (got, document) in got.iter().zip(documents.view().iter()) {
             let want = reference(&query, document, dim);
@@ -67,9 +76,9 @@ proptest! {
     #[test]
     fn on_a_grid_every_way_is_exact((queries, documents) in queries_and_documents()) {
         let dim = queries.dim();
-        let matrix = maxsim_matrix(queries.view(), documents.view(), &mut |_| Ok(())).unwrap();
+        let matrix = maxsim_matrix(&queries, &documents).unwrap();
         let rows: Vec<f32> =
-            queries.view().iter().flat_map(|q| maxsim(q, documents.view()).unwrap()).collect();
+            queries.view().iter().flat_map(|q| maxsim(q, &documents).unwrap()).collect();
         let want: Vec<f32> = queries
             .view()
             .iter()
@@ -86,18 +95,18 @@ proptest! {
     ) {
         let (dim, query) = (queries.dim(), queries.get(0));
         let mut random = Random(seed);
-        let plain = maxsim(query, documents.view()).unwrap();
+        let plain = maxsim(query, &documents).unwrap();
         let split = |text: &[f32]| text.chunks(dim).map(<[f32]>::to_vec).collect::<Vec<_>>();
         let mut texts: Vec<_> = documents.view().iter().map(split).collect();
         for text in &mut texts {
             (1..text.len()).rev().for_each(|i| text.swap(i, random.below(i + 1)));
         }
-        prop_assert_eq!(&maxsim(query, joined(&texts, dim).view()).unwrap(), &plain);
+        prop_assert_eq!(&maxsim(query, &joined(&texts, dim)).unwrap(), &plain);
         for text in &mut texts {
             let place = random.below(text.len() + 1);
             text.insert(place, random.numbers(dim, 1.0).iter().map(|x| (x * 4.0).round() / 4.0).collect());
         }
-        let longer = maxsim(query, joined(&texts, dim).view()).unwrap();
+        let longer = maxsim(query, &joined(&texts, dim)).unwrap();
         prop_assert!(longer.iter().zip(&plain).all(|(longer, plain)| longer >= plain));
     }
 
@@ -105,10 +114,10 @@ proptest! {
     fn top_k_is_the_head_of_a_stable_sort((queries, documents) in queries_and_documents(), k in 0usize..25) {
         let query = queries.get(0);
         let mut all: Vec<(usize, f32)> =
-            maxsim(query, documents.view()).unwrap().into_iter().enumerate().collect();
+            maxsim(query, &documents).unwrap().into_iter().enumerate().collect();
         all.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap());
         all.truncate(k);
-        prop_assert_eq!(top_k(query, documents.view(), k, &mut |_| Ok(())).unwrap(), all);
+        prop_assert_eq!(top_k(query, &documents, k).unwrap(), all);
     }
 
     #[test]
@@ -198,13 +207,121 @@ proptest! {
     }
 }
 
+fn half(values: &[f32]) -> Vec<f16> {
+    values.iter().map(|x| f16::from_f32(*x)).collect()
+}
+
+/// Every instruction set and several numbers of threads.
+fn every_way() -> impl Iterator<Item = Cpu> {
+    Simd::available().into_iter().flat_map(|simd| [1, 2, 5].map(|threads| Cpu { threads, simd }))
+}
+
+/// One text of each of the lengths.
+fn random_texts(random: &mut Random, lengths: &[usize], dim: usize) -> MultiVectors {
+    let offsets = std::iter::once(0).chain(lengths.iter().scan(0, |rows, n| {
+        *rows += n;
+        Some(*rows)
+    }));
+    let rows: usize = lengths.iter().sum();
+    let values = random.numbers(rows * dim, 1.0 / (dim as f32).sqrt());
+    MultiVectors::new(values, offsets.collect(), dim).unwrap()
+}
+
+/// Long documents are cut between threads, many queries are scored in groups, lists and half precision are read where
+/// they lie: all that may change how, and not what.
+#[test]
+fn every_way_gives_the_float64_scores_and_the_same_bits() {
+    let mut random = Random(5);
+    for (dim, query_tokens, lengths) in [
+        (128, 32, vec![161; 60]),
+        (128, 1, vec![1, 10_000, 2, 3]),
+        (96, 1024, vec![7, 1024, 1025, 1]),
+        (48, 33, vec![5_000, 5_000]),
+        (64, 17, vec![1; 9_000]),
+        (77, 300, vec![300, 12, 11, 13, 1, 4, 3]),
+        (1, 3, vec![2_000, 1]),
+        (1023, 5, vec![40, 3]),
+    ] {
+        let query = random.numbers(query_tokens * dim, 1.0 / (dim as f32).sqrt());
+        let documents = random_texts(&mut random, &lengths, dim);
+        let halves = half(documents.data());
+        let rounded: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
+        let rounded = MultiVectors::new(rounded, documents.offsets().to_vec(), dim).unwrap();
+        let joined = Matrices::joined(MatrixView::Float16(&halves), documents.offsets(), dim).unwrap();
+        let list = documents.view().iter().map(MatrixView::Float32).collect();
+        let list = Matrices::new(list, dim).unwrap();
+        let want: Vec<f64> = documents.view().iter().map(|text| reference(&query, text, dim)).collect();
+        let mut fused: Option<Vec<f32>> = None;
+        for cpu in every_way() {
+            let got = maxsim_with(&query, &list, cpu, &mut |_| Ok(())).unwrap();
+            for (got, want) in got.iter().zip(&want) {
+                let gap = (f64::from(*got) - want).abs();
+                assert!(gap < 1e-5 * query_tokens as f64, "{got} for {want}, dim {dim}, {cpu:?}");
+            }
+            let of_halves = maxsim_with(&query, &joined, cpu, &mut |_| Ok(())).unwrap();
+            assert_eq!(of_halves, maxsim_with(&query, &(&rounded).into(), cpu, &mut |_| Ok(())).unwrap());
+            if cpu.simd.name() != "portable" {
+                assert_eq!(fused.get_or_insert_with(|| got.clone()), &got, "dim {dim}, {cpu:?}");
+            } else {
+                let one = Cpu { threads: 1, ..cpu };
+                assert_eq!(maxsim_with(&query, &list, one, &mut |_| Ok(())).unwrap(), got);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_matrix_of_scores_is_its_rows_in_every_group() {
+    let mut random = Random(11);
+    let dim = 16;
+    let documents = random_texts(&mut random, &[3, 200, 5_000, 1], dim);
+    // 5,000 columns and more: several groups, the first query alone a group larger than any.
+    let queries = random_texts(&mut random, &[&[2_500, 1, 31][..], &[64; 40]].concat(), dim);
+    for cpu in every_way() {
+        let matrix =
+            chandelier::maxsim_matrix(&(&queries).into(), &(&documents).into(), cpu, &mut |_| Ok(()))
+                .unwrap();
+        for (query, row) in queries.view().iter().zip(matrix.chunks(documents.len())) {
+            assert_eq!(maxsim_with(query, &(&documents).into(), cpu, &mut |_| Ok(())).unwrap(), row);
+            let pairs = top_k_of(query, &documents, cpu);
+            assert!(pairs.iter().all(|(index, score)| row[*index] == *score));
+        }
+    }
+}
+
+fn top_k_of(query: &[f32], documents: &MultiVectors, cpu: Cpu) -> Vec<(usize, f32)> {
+    chandelier::top_k(query, &documents.into(), 3, cpu, &mut |_| Ok(())).unwrap()
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_named_in_a_long_document_too() {
+    let mut random = Random(2);
+    let texts = random_texts(&mut random, &[3, 9_000], 8);
+    for (value, row) in [(f32::NAN, 0), (f32::INFINITY, 4_095), (f32::NEG_INFINITY, 8_999)] {
+        let mut values = texts.data().to_vec();
+        values[(3 + row) * 8 + 5] = value;
+        let halves = half(&values);
+        for rows in [MatrixView::Float32(&values), MatrixView::Float16(&halves)] {
+            let documents = Matrices::joined(rows, texts.offsets(), 8).unwrap();
+            for cpu in every_way() {
+                let result = maxsim_with(&texts.get(0)[..8], &documents, cpu, &mut |_| Ok(()));
+                let place = format!("[1], row {row}, column 5");
+                assert!(
+                    matches!(&result, Err(Error::Argument { name, got, .. }) if name == "documents" && got.contains(&place)),
+                    "{result:?}"
+                );
+            }
+        }
+    }
+}
+
 fn two_texts() -> MultiVectors {
     MultiVectors::new(vec![1.0, 0.0, 0.0, 1.0, 0.5, 0.5], vec![0, 2, 3], 2).unwrap()
 }
 
 /// Both functions that score, as one kind of result.
 fn both(query: &[f32], documents: &MultiVectors) -> [Result<(), Error>; 2] {
-    [maxsim(query, documents.view()).map(drop), top_k(query, documents.view(), 1, &mut |_| Ok(())).map(drop)]
+    [maxsim(query, documents).map(drop), top_k(query, documents, 1).map(drop)]
 }
 
 #[test]
@@ -235,12 +352,8 @@ fn errors_name_the_matrix() {
         assert!(matches!(&result, Err(Error::Argument { .. })), "{result:?}");
     }
     let wide = MultiVectors::new(vec![1.0; 3], vec![0, 1], 3).unwrap();
-    assert!(
-        matches!(maxsim_matrix(good.view(), wide.view(), &mut |_| Ok(())), Err(Error::Shape { what, .. }) if what == "dim")
-    );
-    assert!(
-        matches!(maxsim_matrix(no_rows.view(), good.view(), &mut |_| Ok(())), Err(Error::Shape { what, .. }) if what == "queries[1]")
-    );
+    assert!(matches!(maxsim_matrix(&good, &wide), Err(Error::Shape { what, .. }) if what == "dim"));
+    assert!(matches!(maxsim_matrix(&no_rows, &good), Err(Error::Shape { what, .. }) if what == "queries[1]"));
 }
 
 /// Sums of +inf and -inf are NaN, and an infinite score orders nothing: both are refused.
@@ -248,21 +361,21 @@ fn errors_name_the_matrix() {
 fn products_that_overflow_are_refused_in_every_sum() {
     let documents = MultiVectors::new(vec![3e38, 3e38], vec![0, 1], 2).unwrap();
     for query in [&[3e38, 0.0][..], &[-3e38, 0.0], &[3e38, 0.0, -3e38, 0.0]] {
-        assert!(maxsim(query, documents.view()).is_err(), "{query:?}");
+        assert!(maxsim(query, &documents).is_err(), "{query:?}");
     }
     // NaN similarities (inf - inf inside one product) must not vanish in the maximum.
     let documents = MultiVectors::new(vec![3e38, -3e38, 0.0, 0.0], vec![0, 2], 2).unwrap();
-    let scored = maxsim(&[3e38, 3e38], documents.view());
+    let scored = maxsim(&[3e38, 3e38], &documents);
     assert!(scored.is_err(), "{scored:?}");
 }
 
 #[test]
 fn nothing_to_search_is_no_error() {
     let none = MultiVectors::new(vec![], vec![0], 2).unwrap();
-    assert!(maxsim(&[1.0, 0.0], none.view()).unwrap().is_empty());
-    assert!(top_k(&[1.0, 0.0], none.view(), 3, &mut |_| Ok(())).unwrap().is_empty());
-    assert!(maxsim_matrix(none.view(), two_texts().view(), &mut |_| Ok(())).unwrap().is_empty());
-    assert_eq!(top_k(&[1.0, 0.0], two_texts().view(), usize::MAX, &mut |_| Ok(())).unwrap().len(), 2);
+    assert!(maxsim(&[1.0, 0.0], &none).unwrap().is_empty());
+    assert!(top_k(&[1.0, 0.0], &none, 3).unwrap().is_empty());
+    assert!(maxsim_matrix(&none, &two_texts()).unwrap().is_empty());
+    assert_eq!(top_k(&[1.0, 0.0], &two_texts(), usize::MAX).unwrap().len(), 2);
 }
 
 /// Loads, and where it loads, what came must be usable.

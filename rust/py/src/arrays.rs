@@ -1,6 +1,7 @@
 //! numpy <-> core.
 
-use chandelier::{Error, Result};
+use chandelier::{Error, Matrices, MatrixView, Result};
+use half::f16;
 use numpy::ndarray::Array2;
 use numpy::{Element, IntoPyArray, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -25,6 +26,57 @@ impl<'py> Ragged<'py> {
     /// The parts for a view: values, offsets, dim.
     pub(crate) fn parts(&self) -> PyResult<(&[f32], &[usize], usize)> {
         Ok((self.data.as_slice()?, &self.offsets, self.data.shape()[1]))
+    }
+}
+
+/// A matrix as numpy has it; the facade has made it C-contiguous.
+#[derive(FromPyObject)]
+pub(crate) enum Data<'py> {
+    Single(PyReadonlyArray2<'py, f32>),
+    Half(PyReadonlyArray2<'py, f16>),
+}
+
+impl Data<'_> {
+    /// The length of a row.
+    pub(crate) fn dim(&self) -> usize {
+        match self {
+            Self::Single(data) => data.shape()[1],
+            Self::Half(data) => data.shape()[1],
+        }
+    }
+
+    pub(crate) fn view(&self) -> PyResult<MatrixView<'_>> {
+        Ok(match self {
+            Self::Single(data) => MatrixView::Float32(data.as_slice()?),
+            Self::Half(data) => MatrixView::Float16(data.as_slice()?),
+        })
+    }
+}
+
+/// Several texts' matrices, borrowed from numpy where they lie: in one piece, or each for itself.
+pub(crate) enum Texts<'py> {
+    Joined(Data<'py>, Vec<usize>),
+    List(Vec<Data<'py>>),
+}
+
+impl<'py> Texts<'py> {
+    /// All rows and where each text's begin, or a list of matrices and None.
+    pub(crate) fn new(
+        rows: &Bound<'py, PyAny>,
+        offsets: Option<&PyReadonlyArray1<'py, i64>>,
+    ) -> PyResult<Self> {
+        Ok(match offsets {
+            Some(offsets) => Self::Joined(rows.extract()?, offsets_from_numpy(offsets)?),
+            None => Self::List(rows.extract()?),
+        })
+    }
+
+    /// The same for the core; `dim` is the length of a row where there is none.
+    pub(crate) fn view(&self, dim: usize) -> PyResult<Result<Matrices<'_>>> {
+        Ok(match self {
+            Self::Joined(data, offsets) => Matrices::joined(data.view()?, offsets, data.dim()),
+            Self::List(list) => Matrices::new(list.iter().map(Data::view).collect::<PyResult<_>>()?, dim),
+        })
     }
 }
 

@@ -1,11 +1,11 @@
 //! Scores and single vectors from multi-vectors.
 
 use chandelier::device::default_threads;
-use chandelier::{MultiVectorsView, Pooling};
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
+use chandelier::{Cpu, MultiVectorsView, Pooling};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-use crate::arrays::{Ragged, matrix, offsets_to_numpy};
+use crate::arrays::{Ragged, Texts, matrix, offsets_to_numpy};
 use crate::detach::{detached, detached_with_progress};
 
 type Data<'py> = PyReadonlyArray2<'py, f32>;
@@ -23,16 +23,17 @@ pub(crate) fn maxsim_matrix<'py>(
     py: Python<'py>,
     query_data: Data<'py>,
     query_offsets: Offsets<'py>,
-    document_data: Data<'py>,
-    document_offsets: Offsets<'py>,
+    documents: &Bound<'py, PyAny>,
+    offsets: Option<Offsets<'py>>,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let queries = Ragged::new(query_data, &query_offsets)?;
-    let documents = Ragged::new(document_data, &document_offsets)?;
-    let (queries, documents) = (queries.parts()?, documents.parts()?);
+    let queries = queries.parts()?;
+    let documents = Texts::new(documents, offsets.as_ref())?;
+    let documents = documents.view(queries.2)?;
     let (scores, shape) = detached_with_progress(py, None, move |observer| {
-        let queries = MultiVectorsView::new(queries.0, queries.1, queries.2)?;
-        let documents = MultiVectorsView::new(documents.0, documents.1, documents.2)?;
-        Ok((chandelier::maxsim_matrix(queries, documents, observer)?, (queries.len(), documents.len())))
+        let (documents, queries) = (documents?, MultiVectorsView::new(queries.0, queries.1, queries.2)?);
+        let shape = (queries.len(), documents.len());
+        Ok((chandelier::maxsim_matrix(&queries.into(), &documents, Cpu::detect()?, observer)?, shape))
     })?;
     matrix(py, shape, scores)
 }
@@ -42,15 +43,14 @@ pub(crate) fn maxsim_matrix<'py>(
 pub(crate) fn maxsim<'py>(
     py: Python<'py>,
     query: Data<'py>,
-    document_data: Data<'py>,
-    document_offsets: Offsets<'py>,
+    documents: &Bound<'py, PyAny>,
+    offsets: Option<Offsets<'py>>,
 ) -> PyResult<Bound<'py, PyArray1<f32>>> {
-    let query = query.as_slice()?;
-    let documents = Ragged::new(document_data, &document_offsets)?;
-    let documents = documents.parts()?;
+    let (dim, query) = (query.shape()[1], query.as_slice()?);
+    let documents = Texts::new(documents, offsets.as_ref())?;
+    let documents = documents.view(dim)?;
     let scores = detached_with_progress(py, None, move |observer| {
-        let documents = MultiVectorsView::new(documents.0, documents.1, documents.2)?;
-        chandelier::maxsim_observed(query, documents, observer)
+        chandelier::maxsim_with(query, &documents?, Cpu::detect()?, observer)
     })?;
     Ok(scores.into_pyarray(py))
 }
@@ -60,17 +60,16 @@ pub(crate) fn maxsim<'py>(
 pub(crate) fn top_k<'py>(
     py: Python<'py>,
     query: Data<'py>,
-    document_data: Data<'py>,
-    document_offsets: Offsets<'py>,
+    documents: &Bound<'py, PyAny>,
+    offsets: Option<Offsets<'py>>,
     k: &Bound<'py, PyAny>,
 ) -> PyResult<Best<'py>> {
     let k = crate::arguments::size("k", k)?;
-    let query = query.as_slice()?;
-    let documents = Ragged::new(document_data, &document_offsets)?;
-    let documents = documents.parts()?;
+    let (dim, query) = (query.shape()[1], query.as_slice()?);
+    let documents = Texts::new(documents, offsets.as_ref())?;
+    let documents = documents.view(dim)?;
     let best = detached_with_progress(py, None, move |observer| {
-        let documents = MultiVectorsView::new(documents.0, documents.1, documents.2)?;
-        chandelier::top_k(query, documents, k, observer)
+        chandelier::top_k(query, &documents?, k, Cpu::detect()?, observer)
     })?;
     let (indices, scores): (Vec<i64>, Vec<f32>) =
         best.into_iter().map(|(index, score)| (index as i64, score)).unzip();

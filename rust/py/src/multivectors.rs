@@ -3,20 +3,13 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
+use chandelier::MatrixView;
 use chandelier::storage::{self, Rows};
-use half::f16;
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
-use crate::arrays::{matrix, offsets_from_numpy, offsets_to_numpy};
+use crate::arrays::{Data, matrix, offsets_from_numpy, offsets_to_numpy};
 use crate::detach::detached;
-
-/// Rows as numpy has them.
-#[derive(FromPyObject)]
-pub(crate) enum Data<'py> {
-    Single(PyReadonlyArray2<'py, f32>),
-    Half(PyReadonlyArray2<'py, f16>),
-}
 
 /// Writes rows (n, dim), float32 or float16, and offsets (texts + 1,) to a safetensors file.
 #[pyfunction]
@@ -26,9 +19,10 @@ pub(crate) fn save_multivectors(
     data: Data<'_>,
     offsets: PyReadonlyArray1<'_, i64>,
 ) -> PyResult<()> {
-    let (rows, dim) = match &data {
-        Data::Single(data) => (Rows::F32(Cow::Borrowed(data.as_slice()?)), data.shape()[1]),
-        Data::Half(data) => (Rows::F16(Cow::Borrowed(data.as_slice()?)), data.shape()[1]),
+    let dim = data.dim();
+    let rows = match data.view()? {
+        MatrixView::Float32(rows) => Rows::F32(Cow::Borrowed(rows)),
+        MatrixView::Float16(rows) => Rows::F16(Cow::Borrowed(rows)),
     };
     let offsets = offsets_from_numpy(&offsets)?;
     detached(py, move || storage::save(&path, &rows, &offsets, dim))
