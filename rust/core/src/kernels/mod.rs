@@ -1,12 +1,14 @@
 //! Products of small matrices in the widest registers that the processor has.
 //!
 //! [`Simd`] says which instructions; `lanes` is one register of each kind, `tile` the loop that is written once for all
-//! of them, and `panels` the door: rows packed once and multiplied with many others.
+//! of them, and `panels` the door: rows packed once and multiplied with many others. `halves` widens float16.
 
+mod halves;
 mod lanes;
 mod panels;
 mod tile;
 
+pub(crate) use halves::widen;
 pub(crate) use panels::Panels;
 
 use crate::device::default_threads;
@@ -46,7 +48,10 @@ impl Simd {
             if is_x86_feature_detected!("avx512f") {
                 paths.push(Path::Avx512);
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+            {
                 paths.push(Path::Avx2);
             }
         }
