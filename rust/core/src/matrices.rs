@@ -48,8 +48,7 @@ impl<'a> MatrixView<'a> {
 
     /// Where a value stands that is not finite, and what it is.
     pub(crate) fn not_finite(self) -> Option<(usize, f32)> {
-        let find =
-            |mut values: &mut dyn Iterator<Item = f32>| values.enumerate().find(|(_, x)| !x.is_finite());
+        let find = |values: &mut dyn Iterator<Item = f32>| values.enumerate().find(|(_, x)| !x.is_finite());
         match self {
             Self::Float32(values) => find(&mut values.iter().copied()),
             Self::Float16(values) => find(&mut values.iter().map(|x| x.to_f32())),
