@@ -15,6 +15,6 @@ pub(crate) fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     info.set_item("kernels", chandelier::device::kernels())?;
     let simd = chandelier::Cpu::detect().map_err(|e| errors::to_python(py, &e))?.simd;
     info.set_item("simd", simd.name())?;
-    info.set_item("default_threads", chandelier::device::default_threads())?;
+    info.set_item("default_threads", chandelier::kernels::default_threads())?;
     Ok(info)
 }
