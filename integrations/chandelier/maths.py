@@ -9,7 +9,15 @@ import numpy.typing as npt
 
 from chandelier import _core
 from chandelier.exceptions import ArgumentError
-from chandelier.multivectors import Float32Array, Matrices, MultiVectors, as_matrix, as_multivectors, checked_count, in_place
+from chandelier.multivectors import (
+    Float32Array,
+    Matrices,
+    MultiVectors,
+    as_matrix,
+    as_multivectors,
+    checked_count,
+    in_place,
+)
 
 __all__ = ["MeanVector", "maxsim", "maxsim_matrix", "pool_tokens", "top_k"]
 
@@ -17,9 +25,15 @@ __all__ = ["MeanVector", "maxsim", "maxsim_matrix", "pool_tokens", "top_k"]
 def maxsim(query: npt.ArrayLike, documents: Matrices) -> Float32Array:
     """Score documents against one query: for each query row the best document row, summed.
 
+    Every core that the process may use takes part, with the widest instructions it has; `CHANDELIER_SIMD` (`"avx512"`,
+    `"avx2"`, `"neon"`, `"portable"`) names others. Products are summed in float32 and in the order of a row, so neither
+    threads nor neighbours change a bit of a score; it is within `1e-5 * tokens` of float64's.
+
     Args:
         query: `(tokens, dim)` floats.
-        documents: `MultiVectors` or a list of `(tokens, dim)` arrays. Rows are used as they are: give unit rows, as
+        documents: `MultiVectors` or a list of `(tokens, dim)` arrays, read where they lie if they are float32 or
+            float16 in C order (`MultiVectors.load(path, mmap=True)` for more than the memory holds); arrays of other
+            floats, orders or byte orders are converted to float32 first. Rows are used as they are: give unit rows, as
             `encode_documents` does, for cosines.
 
     Returns:
@@ -27,7 +41,9 @@ def maxsim(query: npt.ArrayLike, documents: Matrices) -> Float32Array:
 
     Raises:
         ShapeError: If a matrix is not 2-D, has no rows, or rows of another length; it names the document.
-        ArgumentError: If a value is NaN or infinite, or an array is not of floats.
+        ArgumentError: If a value is NaN or infinite (document, row and column are named), an array is not of floats, or
+            `CHANDELIER_SIMD` names what the processor does not have.
+        KeyboardInterrupt: On Ctrl-C, at once.
 
     Examples:
         >>> import numpy as np
@@ -58,7 +74,9 @@ def maxsim_matrix(queries: Matrices, documents: Matrices) -> Float32Array:
 
 
 def top_k(query: npt.ArrayLike, documents: Matrices, k: int) -> tuple[npt.NDArray[np.int64], Float32Array]:
-    """Find the `k` documents with the highest MaxSim, best first, ties in document order.
+    """Find the `k` documents with the highest MaxSim, best first, ties in document order; see `maxsim`.
+
+    Only `k` scores, and those that are being computed, are held.
 
     Returns:
         Their indices, `(min(k, documents),)` int64, and their scores, float32.

@@ -181,14 +181,27 @@ class MultiVectors(Sequence[FloatArray]):
         _core.save_multivectors(checked_path("path", path), self._data, self._offsets)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> MultiVectors:
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> MultiVectors:
         """Read what `save` wrote.
+
+        Args:
+            path: The file.
+            mmap: Leave the rows in the file and map them: the file may be larger than the memory, and nothing is read
+                before it is used. It must stay as it is meanwhile; `save` replaces files and changes none.
 
         Raises:
             FileNotFoundError: If there is no such file.
             ModelError: If the file holds something else; it names file and key.
         """
-        return cls.own(*_core.load_multivectors(checked_path("path", path)))
+        file = checked_path("path", path)
+        if not mmap:
+            return cls.own(*_core.load_multivectors(file))
+        half, start, dim, offsets = _core.locate_multivectors(file)
+        shape = (int(offsets[-1]), dim)
+        if not shape[0]:  # an empty range cannot be mapped
+            return cls.own(*_core.load_multivectors(file))
+        data = np.memmap(file, np.float16 if half else np.float32, "r", start, shape)
+        return cls(np.asarray(data), offsets)
 
 
 Matrices: TypeAlias = MultiVectors | Iterable[npt.ArrayLike]

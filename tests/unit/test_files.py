@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -113,3 +114,71 @@ def test_a_document_without_rows_is_named() -> None:
     model = ColBERT(GOLDEN, skiplist_words=["[CLS]", "[SEP]", "[D] ", "the"])
     with pytest.raises(ShapeError, match=r"documents\[0\]: got no tokens"):
         model.rerank("moon", ["the the", "moon"])
+
+
+MAPPED = """
+import resource, sys
+import numpy as np
+from chandelier import MultiVectors, maxsim, top_k
+
+documents = MultiVectors.load(sys.argv[1], mmap=True)
+query = np.eye(4, 128, dtype=np.float32)
+maxsim(query, documents[:1])  # threads and buffers
+resource.setrlimit(resource.RLIMIT_DATA, (200 << 20, 200 << 20))
+scores = maxsim(query, documents)
+best, found = top_k(query, documents, 2)
+print(len(documents), documents.data.nbytes >> 20, best.tolist(), found.tolist(), scores[best].tolist())
+"""
+
+
+def test_a_mapped_file_is_scored_in_less_memory_than_it_has(tmp_path: Path) -> None:
+    # 1 GB of float16, most of it a hole in the file, in a process that may take 200 MB; the arithmetic is real.
+    path, texts, tokens = tmp_path / "large", 4000, 1000
+    header = {
+        "offsets": {"dtype": "I64", "shape": [texts + 1], "data_offsets": [0, 8 * (texts + 1)]},
+        "data": {
+            "dtype": "F16",
+            "shape": [texts * tokens, 128],
+            "data_offsets": [8 * (texts + 1), 8 * (texts + 1) + texts * tokens * 256],
+        },
+    }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    start = 8 + len(text) + 8 * (texts + 1)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text + (np.arange(texts + 1) * tokens).tobytes())
+        file.truncate(start + texts * tokens * 256)
+        for document, value in [(3999, 0.5), (17, 0.25)]:
+            file.seek(start + document * tokens * 256)
+            file.write(np.full(128, value, np.float16).tobytes())
+    done = subprocess.run([sys.executable, "-c", MAPPED, str(path)], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.split(maxsplit=2) == ["4000", "976", "[3999, 17] [2.0, 1.0] [2.0, 1.0]\n"]
+
+
+def test_a_mapped_file_is_what_was_saved(tmp_path: Path) -> None:
+    path = tmp_path / "vectors"
+    for vectors in [
+        MultiVectors.from_arrays([np.eye(3), np.ones((2, 3))]),
+        MultiVectors.from_arrays([np.eye(5)]).astype("float16"),
+        MultiVectors.from_arrays([], dim=7),
+    ]:
+        vectors.save(path)
+        mapped = MultiVectors.load(path, mmap=True)
+        assert mapped == vectors == MultiVectors.load(path)
+        assert not mapped.data.flags.writeable
+        VECTORS.save(path)  # replaces the file: what is mapped stays
+        assert mapped == vectors
+
+
+def test_rows_that_cannot_be_mapped_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "vectors"
+    VECTORS.save(path)
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    shifted = (length + 1).to_bytes(8, "little") + content[8 : 8 + length] + b" " + content[8 + length :]
+    path.write_bytes(shifted)
+    assert MultiVectors.load(path) == VECTORS
+    with pytest.raises(ModelError, match="wanted a multiple of 4") as caught:
+        MultiVectors.load(path, mmap=True)
+    assert caught.value.key == "data"

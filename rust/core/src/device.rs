@@ -1,7 +1,5 @@
 //! Where the arithmetic runs, and in what precision. An unknown name is an error, never the CPU.
 
-use std::sync::OnceLock;
-
 use candle_core::{DType, Tensor};
 
 use crate::error::{Error, Result};
@@ -159,13 +157,6 @@ impl Compute {
     pub(crate) fn place(&self, tensor: &Tensor) -> candle_core::Result<Tensor> {
         tensor.to_device(&self.device)?.to_dtype(self.dtype)
     }
-}
-
-/// The number of threads to use when the caller does not say: what the process might use (affinity and cgroup) when it
-/// first asked. To ask takes 40 microseconds, as long as MaxSim over a few documents.
-pub fn default_threads() -> usize {
-    static THREADS: OnceLock<usize> = OnceLock::new();
-    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// The instructions that the float32 kernels use on this processor.

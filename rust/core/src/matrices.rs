@@ -1,9 +1,9 @@
 //! [`Matrices`]: several texts' matrices as they lie in memory, in one piece or in many, in either precision.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt as _;
 
 use crate::error::{Error, Result};
+use crate::kernels::{Simd, widen};
 use crate::multivectors::{MultiVectors, MultiVectorsView};
 
 /// A borrowed matrix, row after row.
@@ -32,7 +32,7 @@ impl<'a> MatrixView<'a> {
     }
 
     /// The values in single precision: borrowed if they are, else written to `scratch`.
-    pub(crate) fn widened<'s>(self, scratch: &'s mut Vec<f32>) -> &'s [f32]
+    pub(crate) fn widened<'s>(self, simd: Simd, scratch: &'s mut Vec<f32>) -> &'s [f32]
     where
         'a: 's,
     {
@@ -40,9 +40,18 @@ impl<'a> MatrixView<'a> {
             Self::Float32(values) => values,
             Self::Float16(values) => {
                 scratch.resize(values.len(), 0.0);
-                values.convert_to_f32_slice(scratch);
+                widen(simd, values, scratch);
                 scratch
             }
+        }
+    }
+
+    /// Where a value stands that is not finite, and what it is.
+    pub(crate) fn not_finite(self) -> Option<(usize, f32)> {
+        let find = |values: &mut dyn Iterator<Item = f32>| values.enumerate().find(|(_, x)| !x.is_finite());
+        match self {
+            Self::Float32(values) => find(&mut values.iter().copied()),
+            Self::Float16(values) => find(&mut values.iter().map(|x| x.to_f32())),
         }
     }
 }

@@ -9,15 +9,15 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::kernels::{Cpu, Panels};
+use crate::kernels::{Cpu, Panels, Simd};
 use crate::matrices::{Matrices, MatrixView};
 use crate::queue::{self, Observer};
 
 /// Rows of a job: enough to be worth a thread's start, few enough for all threads to end together.
 const JOB_ROWS: Range<usize> = 1024..4096;
 
-/// Values that are converted or checked at once, and stay in the cache meanwhile.
-const BLOCK_VALUES: usize = 1 << 14;
+/// Rows of half precision that are widened at once, and stay in the cache: two tiles of most processors.
+const BLOCK_ROWS: usize = 24;
 
 /// Columns of one product: a megabyte of rows of 128.
 const MOST_COLUMNS: usize = 2048;
@@ -134,6 +134,7 @@ pub fn top_k(
 /// Queries as the columns of a product.
 struct Queries {
     panels: Panels,
+    simd: Simd,
     /// Where each query's columns end.
     ends: Vec<usize>,
 }
@@ -144,10 +145,10 @@ impl Queries {
         let mut ends = Vec::with_capacity(range.len());
         for index in range {
             check(name, index, queries.get(index), queries.dim())?;
-            rows.extend_from_slice(queries.get(index).widened(&mut Vec::new()));
+            rows.extend_from_slice(queries.get(index).widened(cpu.simd, &mut Vec::new()));
             ends.push(rows.len() / queries.dim());
         }
-        Ok(Self { panels: Panels::pack(cpu.simd, &rows, queries.dim()), ends })
+        Ok(Self { panels: Panels::pack(cpu.simd, &rows, queries.dim()), simd: cpu.simd, ends })
     }
 
     fn len(&self) -> usize {
@@ -204,7 +205,7 @@ fn score(
                 matrix = matrix.slice(rows.start * dim..rows.end * dim);
             }
             best.fill(f32::NEG_INFINITY);
-            if !maxima(&queries.panels, matrix, dim, &mut best, &mut scratch) {
+            if !maxima(queries, matrix, dim, &mut best, &mut scratch) {
                 check("documents", index, documents.get(index), dim)?;
                 return Err(overflow(index));
             }
@@ -263,31 +264,32 @@ impl Pieces {
 }
 
 /// Half precision is widened block by block, in the cache.
-fn maxima(panels: &Panels, matrix: MatrixView, dim: usize, best: &mut [f32], scratch: &mut Vec<f32>) -> bool {
+fn maxima(
+    queries: &Queries,
+    matrix: MatrixView,
+    dim: usize,
+    best: &mut [f32],
+    scratch: &mut Vec<f32>,
+) -> bool {
     match matrix {
-        MatrixView::Float32(rows) => panels.maxima(rows, best),
-        MatrixView::Float16(_) => {
-            let block = (BLOCK_VALUES / dim).max(1) * dim;
-            (0..matrix.len()).step_by(block).all(|start| {
-                let block = matrix.slice(start..matrix.len().min(start + block));
-                panels.maxima(block.widened(scratch), best)
-            })
-        }
+        MatrixView::Float32(rows) => queries.panels.maxima(rows, best),
+        MatrixView::Float16(_) => (0..matrix.len()).step_by(BLOCK_ROWS * dim).all(|start| {
+            let block = matrix.slice(start..matrix.len().min(start + BLOCK_ROWS * dim));
+            queries.panels.maxima(block.widened(queries.simd, scratch), best)
+        }),
     }
 }
 
 /// Refuses matrix `index` if it has no rows or a value that is not finite.
 pub(crate) fn check(name: &str, index: usize, matrix: MatrixView, dim: usize) -> Result<()> {
-    let place = if name == "query" { name.to_owned() } else { format!("{name}[{index}]") };
     if matrix.len() == 0 {
+        let place = if name == "query" { name.to_owned() } else { format!("{name}[{index}]") };
         return Err(wrong_rows(&place, 0, dim));
     }
-    let mut scratch = Vec::new();
-    let values = matrix.widened(&mut scratch);
-    match values.iter().position(|x| !x.is_finite()) {
+    match matrix.not_finite() {
         None => Ok(()),
-        Some(at) => {
-            let got = format!("{} at [{index}], row {}, column {}", values[at], at / dim, at % dim);
+        Some((at, value)) => {
+            let got = format!("{value} at [{index}], row {}, column {}", at / dim, at % dim);
             Err(Error::argument(name, got, "finite values"))
         }
     }

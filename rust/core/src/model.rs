@@ -8,10 +8,10 @@ use candle_core::{DType, Tensor};
 
 use crate::batch::{self, Batch};
 use crate::checkpoint::{self, Format, Knobs, Provenance, Spec, TokenizerFiles};
-use crate::device::{Compute, Device, Dtype, default_threads};
+use crate::device::{Compute, Device, Dtype};
 use crate::encoder::{self, Encoder};
 use crate::error::{Error, Result};
-use crate::kernels::Cpu;
+use crate::kernels::{Cpu, default_threads};
 use crate::maxsim::top_k;
 use crate::multivectors::MultiVectors;
 use crate::pool::pool_tokens;

@@ -3,6 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::errors;
+
 /// How the extension was compiled and what the processor offers it.
 #[pyfunction]
 pub(crate) fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
@@ -11,6 +13,8 @@ pub(crate) fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     info.set_item("profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
     info.set_item("target", format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS))?;
     info.set_item("kernels", chandelier::device::kernels())?;
-    info.set_item("default_threads", chandelier::device::default_threads())?;
+    let simd = chandelier::Cpu::detect().map_err(|e| errors::to_python(py, &e))?.simd;
+    info.set_item("simd", simd.name())?;
+    info.set_item("default_threads", chandelier::kernels::default_threads())?;
     Ok(info)
 }

@@ -22,6 +22,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(maths::mean_vectors, module)?)?;
     module.add_function(wrap_pyfunction!(maths::pool_tokens, module)?)?;
     module.add_function(wrap_pyfunction!(multivectors::save_multivectors, module)?)?;
+    module.add_function(wrap_pyfunction!(multivectors::locate_multivectors, module)?)?;
     module.add_function(wrap_pyfunction!(multivectors::load_multivectors, module)?)?;
     Ok(())
 }

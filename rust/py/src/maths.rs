@@ -1,6 +1,6 @@
 //! Scores and single vectors from multi-vectors.
 
-use chandelier::device::default_threads;
+use chandelier::kernels::default_threads;
 use chandelier::{Cpu, MultiVectorsView, Pooling};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;

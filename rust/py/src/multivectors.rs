@@ -44,3 +44,16 @@ pub(crate) fn load_multivectors<'py>(
     };
     Ok((data, offsets.into_pyarray(py)))
 }
+
+/// Where rows lie in a file: whether they are float16, the first byte, the length of a row, and offsets (texts + 1,).
+#[pyfunction]
+pub(crate) fn locate_multivectors(
+    py: Python<'_>,
+    path: PathBuf,
+) -> PyResult<(bool, usize, usize, Bound<'_, PyArray1<i64>>)> {
+    let (half, start, dim, offsets) = detached(py, move || {
+        let found = storage::locate(&path)?;
+        Ok((found.half, found.start, found.dim, offsets_to_numpy(found.offsets)?))
+    })?;
+    Ok((half, start, dim, offsets.into_pyarray(py)))
+}

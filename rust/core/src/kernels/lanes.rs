@@ -17,12 +17,15 @@ pub(super) trait Lanes: Copy {
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     /// The larger of the two; of NaN either.
     unsafe fn max(self, other: Self) -> Self;
+    /// Asks for the cache line of an address, which may be any.
+    #[inline(always)]
+    fn prefetch(_address: *const f32) {}
 }
 
 /// Implements [`Lanes`] by the names of intrinsics; what they are called is all that differs.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! lanes {
-    ($register:ty, $width:literal, $zero:expr, $load:ident, $splat:expr, $store:ident, $fma:expr, $max:ident) => {
+    ($register:ty, $width:literal, $zero:expr, $load:ident, $splat:expr, $store:ident, $fma:expr, $max:ident, $prefetch:expr) => {
         impl Lanes for $register {
             const WIDTH: usize = $width;
 
@@ -61,6 +64,11 @@ macro_rules! lanes {
                 // SAFETY: the caller vouches for the instruction.
                 unsafe { $max(self, other) }
             }
+
+            #[inline(always)]
+            fn prefetch(address: *const f32) {
+                $prefetch(address)
+            }
         }
     };
 }
@@ -71,15 +79,21 @@ mod x86 {
 
     use super::Lanes;
 
+    #[inline(always)]
+    fn prefetch(address: *const f32) {
+        // SAFETY: every x86-64 has the instruction, and it never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
     #[rustfmt::skip]
     lanes!(
         __m512, 16, _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
-        |sum, a, b| _mm512_fmadd_ps(a, b, sum), _mm512_max_ps
+        |sum, a, b| _mm512_fmadd_ps(a, b, sum), _mm512_max_ps, prefetch
     );
     #[rustfmt::skip]
     lanes!(
         __m256, 8, _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
-        |sum, a, b| _mm256_fmadd_ps(a, b, sum), _mm256_max_ps
+        |sum, a, b| _mm256_fmadd_ps(a, b, sum), _mm256_max_ps, prefetch
     );
 }
 
@@ -92,7 +106,7 @@ mod arm {
     #[rustfmt::skip]
     lanes!(
         float32x4_t, 4, vdupq_n_f32(0.0), vld1q_f32, vdupq_n_f32, vst1q_f32,
-        vfmaq_f32, vmaxq_f32
+        vfmaq_f32, vmaxq_f32, |_| ()
     );
 }
 

@@ -161,7 +161,11 @@ impl Tile {
                 *row = row.add(r * self.depth);
             }
             let mut panel = self.panel;
+            // The rows of the next tile, so that they come from memory while this one is computed.
+            let mut ahead = self.rows.wrapping_add(R * self.depth);
             for k in 0..self.depth {
+                V::prefetch(ahead);
+                ahead = ahead.wrapping_add(R);
                 let mut columns = [zero; W];
                 for (w, column) in columns.iter_mut().enumerate() {
                     *column = V::load(panel.add(w * V::WIDTH));

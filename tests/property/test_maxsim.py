@@ -1,0 +1,120 @@
+"""MaxSim against numpy in float64, in every form that documents come in and on every instruction set."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chandelier import MultiVectors, maxsim, maxsim_matrix, top_k
+
+Float32 = npt.NDArray[np.float32]
+
+
+def reference(query: npt.NDArray[Any], document: npt.NDArray[Any]) -> float:
+    return float((query.astype(np.float64) @ document.astype(np.float64).T).max(axis=1).sum())
+
+
+def random_rows(rng: np.random.Generator, count: int, dim: int) -> Float32:
+    rows = rng.standard_normal((count, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> tuple[Float32, list[Float32]]:
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    dim = draw(st.sampled_from([1, 2, 31, 48, 64, 77, 96, 128, 300]))
+    lengths = draw(st.lists(st.integers(1, 400), max_size=12))
+    return random_rows(rng, draw(st.integers(1, 80)), dim), [random_rows(rng, n, dim) for n in lengths]
+
+
+@settings(deadline=None, max_examples=60)
+@given(searches())
+def test_every_form_of_the_same_documents_has_the_float64_scores(search: tuple[Float32, list[Float32]]) -> None:
+    query, documents = search
+    want = np.array([reference(query, document) for document in documents])
+    scores = maxsim(query, documents)
+    assert scores.dtype == np.float32
+    assert np.all(np.abs(scores - want) < 1e-5 * len(query))
+    joined = MultiVectors.from_arrays(documents, dim=query.shape[1])
+    forms: dict[str, Any] = {
+        "joined": joined,
+        "float64": [document.astype(np.float64) for document in documents],
+        "big-endian": [document.astype(">f4") for document in documents],
+        "column after column": [np.asfortranarray(document) for document in documents],
+        "every other row": [np.repeat(document, 2, axis=0)[::2] for document in documents],
+        "a generator": (document for document in documents),
+        "nested lists": [document.tolist() for document in documents],
+    }
+    for name, form in forms.items():
+        assert np.array_equal(maxsim(query, form), scores), name
+    halves = joined.astype("float16")
+    widened = [half.astype(np.float32) for half in halves]
+    assert np.array_equal(maxsim(query, halves), maxsim(query, widened))
+    assert np.array_equal(maxsim(query, list(halves)), maxsim(query, widened))
+    mixed = [half if index % 2 else single for index, (half, single) in enumerate(zip(halves, widened, strict=True))]
+    assert np.array_equal(maxsim(query, mixed), maxsim(query, widened))
+    assert np.array_equal(maxsim_matrix([query, -query], documents), [scores, maxsim(-query, documents)])
+    if documents:
+        best, found = top_k(query, documents, 3)
+        order = np.argsort(-scores, kind="stable")[:3]
+        assert np.array_equal(best, order)
+        assert np.array_equal(found, scores[order])
+
+
+@settings(deadline=None, max_examples=30)
+@given(searches(), st.randoms(use_true_random=False))
+def test_the_order_of_tokens_changes_no_bit(search: tuple[Float32, list[Float32]], random: Any) -> None:
+    query, documents = search
+    shuffled = [document[random.sample(range(len(document)), len(document))] for document in documents]
+    assert np.array_equal(maxsim(query, shuffled), maxsim(query, documents))
+
+
+def test_a_short_document_gains_nothing() -> None:
+    # Padding with zeros would lift every one of these to 0.
+    assert maxsim(np.eye(3), [-np.ones((1, 3)), -np.ones((9, 3))]).tolist() == [-3.0, -3.0]
+
+
+SCORE = """
+import json, sys
+import numpy as np
+import chandelier
+rng = np.random.default_rng(3)
+documents = [rng.standard_normal((n, 96)).astype(np.float32) for n in (1, 7, 180, 3000, 12)]
+query = rng.standard_normal((37, 96)).astype(np.float32)
+print(json.dumps([chandelier.build_info()["simd"], chandelier.maxsim(query, documents).tolist()]))
+"""
+
+
+def score_on(simd: str | None) -> Any:
+    environment = {name: value for name, value in os.environ.items() if name != "CHANDELIER_SIMD"}
+    if simd is not None:
+        environment["CHANDELIER_SIMD"] = simd
+    done = subprocess.run([sys.executable, "-c", SCORE], env=environment, capture_output=True, text=True, check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else done.stderr
+
+
+def test_instructions_can_be_named_and_agree() -> None:
+    chosen, scores = score_on(None)
+    assert chosen in {"avx512", "avx2", "neon", "portable"}
+    name, portable = score_on("portable")
+    assert name == "portable"
+    assert np.allclose(portable, scores, rtol=0, atol=1e-5 * 37 * 12)
+    assert score_on(chosen) == [chosen, scores]
+    if chosen == "avx512":
+        assert score_on("avx2") == ["avx2", scores]
+
+
+@pytest.mark.parametrize("name", ["", "AVX2", "sse9"])
+def test_instructions_that_do_not_exist_are_refused(name: str) -> None:
+    message = score_on(name)
+    assert "ArgumentError: CHANDELIER_SIMD: got" in message
+    assert "portable" in message
