@@ -3,6 +3,8 @@
 Inputs lie ready in the form that the peer likes best before the clock starts.
 """
 
+import importlib.metadata
+import os
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +120,6 @@ def fastembed_side(data: Data, _: Path) -> tuple[dict[str, Any], Forms]:
 
 def muvera_python_side(data: Data, _: Path) -> tuple[dict[str, Any], Forms]:
     """muvera-python: as much work and as long encodings, but by other random numbers, so that no reference fits."""
-    import importlib.metadata
-
     from muvera import Muvera
 
     muvera = Muvera(
@@ -141,6 +141,8 @@ def muvera_python_side(data: Data, _: Path) -> tuple[dict[str, Any], Forms]:
 
 def scipy_side(data: Data, _: Path) -> tuple[dict[str, Any], Forms]:
     """scipy's linkage and cut as PyLate calls them, with everything around them or, the least it can take, alone."""
+    # Products this small are slower with two; OpenBLAS reads it when numpy is imported.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     import numpy as np
     import scipy
     from scipy.cluster.hierarchy import fcluster, linkage
@@ -177,8 +179,6 @@ def scipy_side(data: Data, _: Path) -> tuple[dict[str, Any], Forms]:
 
 def pylate_side(data: Data, _: Path) -> tuple[dict[str, Any], Forms]:
     """PyLate on torch: `colbert_scores` on padded tensors with a mask, and its pooling."""
-    import os
-
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import numpy as np
     import pylate
