@@ -1,10 +1,11 @@
 //! TEXT -> TOKENS, as PyLate does it: strip, truncate, prefix id at index 1, query expansion, skiplist.
 
 use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
+use tokenizers::{Encoding, NormalizedString, Normalizer, PostProcessor, Tokenizer, TruncationDirection};
 
 use crate::checkpoint::{Format, Setting, Spec, TokenizerFiles, guarded};
 use crate::error::{Error, Result};
@@ -39,8 +40,14 @@ impl Tokens {
 /// The most tokens of any text: where positions have no table, a configuration may speak of billions.
 const LONGEST: usize = 1 << 20;
 
-/// For each token the characters of the text that it came from: the first, and the one behind the last.
-pub type Spans = Vec<(usize, usize)>;
+/// Where the tokens of a text stand in it, counted in characters: the first, and the one behind the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spans {
+    /// For each token what it came from; `(0, 0)` for the prefix, special and expansion tokens and those of the prompt.
+    pub tokens: Vec<(usize, usize)>,
+    /// What was not cut off: all of the text, or as much of it as the role's length lets through.
+    pub seen: (usize, usize),
+}
 
 /// Turns texts into tokens for one model; no setting changes after it was made.
 pub struct TextTokenizer {
@@ -167,39 +174,86 @@ impl TextTokenizer {
         self.tokens(&self.post_process(encoding, role)?, role)
     }
 
-    /// The tokens of `prompt + text`, and for each the span of characters of `text` that it came from: `(0, 0)` for
-    /// the prefix, special and expansion tokens and for those of the prompt.
+    /// The tokens of `prompt + text`, and where in `text` they stand.
     pub fn tokenize_with_offsets(&self, text: &str, prompt: &str, role: Role) -> Result<(Tokens, Spans)> {
         let prompted = with_prompt(text, prompt);
-        let prepared = self.prepare(&prompted);
-        let encoding = self.guarded(|| self.tokenizer.encode_char_offsets(prepared.as_ref(), false))?;
+        let mut source = Cow::Borrowed(self.stripped(&prompted));
+        let mut places = None;
+        let mut encoding = self.encode_with_offsets(&source)?;
+        if let Some((quiet, its_places)) = self.without_controls(&source)? {
+            let same = self.encode_with_offsets(&quiet)?;
+            if same.get_ids() == encoding.get_ids() {
+                (encoding, source, places) = (same, Cow::Owned(quiet), Some(its_places));
+            }
+        }
+        let is_cut = encoding.len() > self.role(role).room;
         let encoding = self.post_process(encoding, role)?;
         let tokens = self.tokens(&encoding, role)?;
 
         let skipped =
             if self.strip { prompted.chars().take_while(|&c| is_python_space(c)).count() } else { 0 };
         let before = prompt.chars().count();
-        let origins = self.lowercase.then(|| lowercase_origins(self.stripped(&prompted)));
-        let start_of = |prepared: usize| origins.as_ref().map_or(prepared, |map| map[prepared]);
+        let origins = self.lowercase.then(|| lowercase_origins(&source));
+        let start_of = |prepared: usize| {
+            let source = origins.as_ref().map_or(prepared, |map| map[prepared]);
+            places.as_ref().map_or(source, |map| map[source])
+        };
         let end_of = |prepared: usize| if prepared == 0 { 0 } else { start_of(prepared - 1) + 1 };
-        let mut offsets: Spans = encoding
+        let mut spans: Vec<(usize, usize)> = encoding
             .get_offsets()
             .iter()
             .zip(encoding.get_special_tokens_mask())
             .map(|(&(start, end), &special)| {
                 let (start, end) = (start_of(start) + skipped, end_of(end) + skipped);
-                if special == 1 || end <= before {
+                if special == 1 || end <= before || start == end {
                     (0, 0)
                 } else {
                     (start.max(before) - before, end - before)
                 }
             })
             .collect();
+        let of_text = || spans.iter().filter(|(start, end)| start < end);
+        let length = text.chars().count();
+        let seen = match self.truncation {
+            _ if !is_cut => (0, length),
+            TruncationDirection::Right => (0, of_text().map(|span| span.1).max().unwrap_or(0)),
+            TruncationDirection::Left => (of_text().map(|span| span.0).min().unwrap_or(length), length),
+        };
         if self.role(role).prefix.is_some() {
-            offsets.insert(1.min(offsets.len()), (0, 0));
+            spans.insert(1.min(spans.len()), (0, 0));
         }
-        offsets.resize(tokens.ids.len(), (0, 0));
-        Ok((tokens, offsets))
+        spans.resize(tokens.ids.len(), (0, 0));
+        Ok((tokens, Spans { tokens: spans, seen }))
+    }
+
+    fn encode_with_offsets(&self, text: &str) -> Result<Encoding> {
+        let prepared = self.lowercased(text);
+        self.guarded(|| self.tokenizer.encode_char_offsets(prepared.as_ref(), false))
+    }
+
+    /// The text without the control characters that the normaliser removes, and the place of each character that is left,
+    /// and of the end; `None` if there are none. SentencePiece's normaliser loses count where it removes one, at the
+    /// very start for all that follows.
+    fn without_controls(&self, text: &str) -> Result<Option<(String, Vec<usize>)>> {
+        let Some(normalizer) = self.tokenizer.get_normalizer() else { return Ok(None) };
+        let is_removed = |c: char| -> Result<bool> {
+            let mut alone = NormalizedString::from(c.to_string());
+            self.guarded(|| normalizer.normalize(&mut alone))?;
+            Ok(alone.is_empty())
+        };
+        let mut removed = HashMap::from(['\t', '\n', '\r'].map(|white| (white, false)));
+        for c in text.chars().filter(|c| c.is_control()) {
+            if let Entry::Vacant(unknown) = removed.entry(c) {
+                unknown.insert(is_removed(c)?);
+            }
+        }
+        if removed.values().all(|removed| !removed) {
+            return Ok(None);
+        }
+        let is_left = |&(_, c): &(usize, char)| !removed.get(&c).copied().unwrap_or(false);
+        let (mut places, left): (Vec<usize>, String) = text.chars().enumerate().filter(is_left).unzip();
+        places.push(text.chars().count());
+        Ok(Some((left, places)))
     }
 
     /// Any text can be tokenised by a tokenizer that is whole.
@@ -215,7 +269,10 @@ impl TextTokenizer {
     }
 
     fn prepare<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let text = self.stripped(text);
+        self.lowercased(self.stripped(text))
+    }
+
+    fn lowercased<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.lowercase { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) }
     }
 

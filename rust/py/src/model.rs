@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use chandelier::checkpoint::Setting;
 use chandelier::device::{Device, Dtype};
+use chandelier::tokenize::Spans;
 use chandelier::{ColBert, EncodeOptions, Knobs, OpenOptions, Prompt, Role};
 use numpy::ndarray::Array2;
 use numpy::{IntoPyArray, PyArray1, PyArray2};
@@ -207,12 +208,12 @@ impl Model {
         let all = detached_with_progress(py, None, |observer| {
             self.inner.tokenize(&texts, role(is_query), Prompt::Default, observer)
         })?;
-        let convert = |(tokens, offsets): (chandelier::Tokens, Vec<(usize, usize)>)| {
+        let convert = |(tokens, offsets): (chandelier::Tokens, Spans)| {
             let names = tokens.ids.iter().map(|&id| tokenizer.token(id).unwrap_or_default()).collect();
             let attention: Vec<bool> = (0..tokens.ids.len()).map(|index| index < tokens.attended).collect();
             let ids: Vec<i64> = tokens.ids.into_iter().map(i64::from).collect();
-            let spans = Array2::from_shape_fn((offsets.len(), 2), |(row, side)| {
-                let (start, end) = offsets[row];
+            let spans = Array2::from_shape_fn((offsets.tokens.len(), 2), |(row, side)| {
+                let (start, end) = offsets.tokens[row];
                 [start, end][side] as i64
             });
             (
