@@ -10,6 +10,7 @@
 //! project     hidden -> MultiVectors    Dense chain, keep mask, L2 normalisation
 //! pool        MultiVectors -> fewer     token pooling, where a checkpoint or a caller asks for it
 //! maxsim      MultiVectors -> scores
+//! explain     two texts -> why          which tokens matched, what that was worth, and where they stand
 //! ```
 //!
 //! [`ColBert`] wires it together:
@@ -36,6 +37,7 @@ pub mod checkpoint;
 pub mod device;
 mod encoder;
 mod error;
+mod explain;
 mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
@@ -56,6 +58,9 @@ pub mod tokenize;
 pub use batch::Batch;
 pub use checkpoint::{Knobs, Spec};
 pub use error::{Error, Result};
+pub use explain::{
+    ExplainedText, Explanation, Match, TextExplanation, WeightedSpan, explain, readable_spans, weighted_spans,
+};
 pub use kernels::Cpu;
 pub use matrices::{Matrices, MatrixView};
 pub use maxsim::{maxsim, maxsim_matrix, maxsim_with, top_k};

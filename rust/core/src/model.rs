@@ -394,7 +394,7 @@ impl ColBert {
     }
 
     /// Rows are written straight to their place in the result: how many a text has is known from its tokens.
-    fn encode_tokens(
+    pub(crate) fn encode_tokens(
         &self,
         tokens: &[Tokens],
         batch_tokens: usize,

@@ -1,0 +1,90 @@
+//! TWO TEXTS -> why they match: [`ColBert::explain`].
+
+use super::{Explanation, WeightedSpan, explain, readable_spans, weighted_spans};
+use crate::error::{Error, Result};
+use crate::model::{BATCH_TOKENS, ColBert, Prompt};
+use crate::queue::Observer;
+use crate::tokenize::{Role, Spans, Tokens};
+
+/// Why a document matches a query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextExplanation {
+    /// Similarities and matches; their rows are the tokens of `query` and `document`.
+    pub explanation: Explanation,
+    /// The query.
+    pub query: ExplainedText,
+    /// The document.
+    pub document: ExplainedText,
+    /// The parts of the document that were chosen.
+    pub spans: Vec<WeightedSpan>,
+}
+
+/// One of the two texts, by its scored rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExplainedText {
+    /// The token of each row, as the vocabulary spells it.
+    pub tokens: Vec<String>,
+    /// Where it stands in the text, see [`readable_spans`]; `None` for special and expansion tokens, and for the prompt's.
+    pub spans: Vec<Option<(usize, usize)>>,
+    /// The characters that the model saw: all, unless the text is longer than the role's length.
+    pub seen: (usize, usize),
+}
+
+impl ColBert {
+    /// Explains the score of a document against a query.
+    ///
+    /// # Errors
+    /// As [`Self::encode`]; [`Error::Model`] if the checkpoint pools rows, so that a row is no longer a token;
+    /// [`Error::Shape`] if a skiplist leaves a text without a row.
+    pub fn explain(
+        &self,
+        (query, query_prompt): (&str, Prompt),
+        (document, document_prompt): (&str, Prompt),
+        observer: Observer,
+    ) -> Result<TextExplanation> {
+        if let Some(spec) = &self.spec().pooling {
+            let problem = format!(
+                "pools rows (pool_factor {}), and a pooled row stands for several tokens, so none can be named; wanted a \
+                 checkpoint without pooling",
+                spec.pooling.factor
+            );
+            return Err(Error::model(&self.spec().root.join("modules.json"), "", problem));
+        }
+        let (query_rows, query) = self.rows_to_explain(query, query_prompt, Role::Query, observer)?;
+        let (document_rows, document_side) =
+            self.rows_to_explain(document, document_prompt, Role::Document, observer)?;
+        let explanation = explain(&query_rows, &document_rows, self.dim())?;
+        let spans = weighted_spans(document, &query.spans, &document_side.spans, &explanation.matches);
+        Ok(TextExplanation { explanation, query, document: document_side, spans })
+    }
+
+    fn rows_to_explain(
+        &self,
+        text: &str,
+        prompt: Prompt,
+        role: Role,
+        observer: Observer,
+    ) -> Result<(Vec<f32>, ExplainedText)> {
+        let prompt = self.prompt(prompt, role)?;
+        let (tokens, spans) = self.tokenizer().tokenize_with_offsets(text, prompt, role)?;
+        let side = self.explained_text(text, &tokens, &spans);
+        let (rows, _, _) = self.encode_tokens(&[tokens], BATCH_TOKENS, observer)?.into_parts();
+        Ok((rows, side))
+    }
+
+    fn explained_text(&self, text: &str, tokens: &Tokens, spans: &Spans) -> ExplainedText {
+        let spell = |&id: &u32| self.tokenizer().token(id).unwrap_or_default();
+        fn kept<'a, T>(all: impl Iterator<Item = T> + 'a, keep: &'a [bool]) -> impl Iterator<Item = T> + 'a {
+            all.zip(keep).filter_map(|(item, &keep)| keep.then_some(item))
+        }
+        let readable = readable_spans(text, &spans.tokens);
+        // An accent that the tokenizer dropped belongs to a letter that was seen.
+        let widen = |seen: (usize, usize), span: &(usize, usize)| (seen.0.min(span.0), seen.1.max(span.1));
+        let seen = readable.iter().flatten().fold(spans.seen, widen);
+        ExplainedText {
+            tokens: kept(tokens.ids.iter(), &tokens.keep).map(spell).collect(),
+            spans: kept(readable.into_iter(), &tokens.keep).collect(),
+            seen,
+        }
+    }
+}
