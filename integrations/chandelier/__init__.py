@@ -17,6 +17,7 @@ from chandelier.exceptions import (
     ModelError,
     ShapeError,
 )
+from chandelier.explanation import Explanation, Match, Span
 from chandelier.maths import MeanVector, maxsim, maxsim_matrix, pool_tokens, top_k
 from chandelier.models import ColBERT, Ranked, Tokens, from_bert
 from chandelier.multivectors import MultiVectors
@@ -26,13 +27,16 @@ __all__ = [
     "ChandelierError",
     "ColBERT",
     "DeviceError",
+    "Explanation",
     "HubError",
     "HubMissingError",
+    "Match",
     "MeanVector",
     "ModelError",
     "MultiVectors",
     "Ranked",
     "ShapeError",
+    "Span",
     "Tokens",
     "__version__",
     "build_info",

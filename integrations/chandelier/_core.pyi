@@ -83,7 +83,7 @@ class Model:
         on_progress: Callable[[int], object] | None,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]: ...
     def tokenize(
-        self, texts: Iterable[str], is_query: bool
+        self, texts: Iterable[str], *, is_query: bool, prompt: str | None, prompt_name: str | None
     ) -> list[
         tuple[
             npt.NDArray[np.int64],
@@ -92,4 +92,14 @@ class Model:
             list[str],
             npt.NDArray[np.int64],
         ]
+    ]: ...
+    def explain(
+        self, query: str, document: str, *, query_prompt_name: str | None, document_prompt_name: str | None
+    ) -> tuple[
+        float,
+        npt.NDArray[np.float32],
+        tuple[list[str], list[tuple[int, int] | None], tuple[int, int]],
+        tuple[list[str], list[tuple[int, int] | None], tuple[int, int]],
+        list[tuple[int, float, float]],
+        list[tuple[int, int, float, float, list[int]]],
     ]: ...

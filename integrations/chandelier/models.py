@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from chandelier import _core
 from chandelier.exceptions import ArgumentError
+from chandelier.explanation import Explanation
 from chandelier.hub import HubOptions, locate, snapshot
 from chandelier.maths import maxsim_matrix, top_k
 from chandelier.multivectors import Float32Array, FloatArray, Matrices, MultiVectors, checked_count
@@ -398,8 +399,46 @@ class ColBERT:
         """
         return _rerank(self, query, documents, top_k, (query_prompt_name, document_prompt_name), progress)
 
-    def tokenize_queries(self, texts: Iterable[str]) -> list[Tokens]:
-        """The tokens of queries, as `encode_queries` sees them.
+    def explain(
+        self,
+        query: str,
+        document: str,
+        *,
+        query_prompt_name: str | None = None,
+        document_prompt_name: str | None = None,
+    ) -> Explanation:
+        """Find out why a document has its score: which of its words answered which words of the query.
+
+        Args:
+            query: The query.
+            document: The document; what is beyond `document_length` tokens adds nothing to the score, and the
+                explanation says how much that is.
+            query_prompt_name: As for `rerank`, and so is `document_prompt_name`.
+            document_prompt_name: The name of the prompt of the document.
+
+        Raises:
+            ArgumentError: If an argument is not of its kind; it names the argument.
+            ModelError: If the checkpoint pools rows by itself: a pooled row stands for several tokens, so none can be
+                named.
+            ShapeError: If a skiplist leaves a text without a row.
+
+        Examples:
+            >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint")
+            >>> explanation = model.explain("what is the capital?", "Paris is the capital of France.")
+            >>> explanation.similarities.shape
+            (32, 11)
+            >>> match = explanation.matches[explanation.query_tokens.index("capital")]
+            >>> start, end = match.span
+            >>> match.document_token, explanation.document[start:end]
+            ('capital', 'capital')
+        """
+        prompts = {"query_prompt_name": query_prompt_name, "document_prompt_name": document_prompt_name}
+        return Explanation.own(query, document, self._model.explain(query, document, **prompts))
+
+    def tokenize_queries(
+        self, texts: Iterable[str], *, prompt: str | None = None, prompt_name: str | None = None
+    ) -> list[Tokens]:
+        """The tokens of queries, as `encode_queries` sees them with the same prompt.
 
         Examples:
             >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint")
@@ -409,11 +448,26 @@ class ColBERT:
             >>> int(tokens.attention_mask.sum()), int(tokens.keep.sum())
             (5, 32)
         """
-        return [Tokens(*parts) for parts in self._model.tokenize(texts, True)]
+        return self._tokenize(texts, True, prompt, prompt_name)
 
-    def tokenize_documents(self, texts: Iterable[str]) -> list[Tokens]:
-        """The tokens of documents, as `encode_documents` sees them; see `tokenize_queries`."""
-        return [Tokens(*parts) for parts in self._model.tokenize(texts, False)]
+    def tokenize_documents(
+        self, texts: Iterable[str], *, prompt: str | None = None, prompt_name: str | None = None
+    ) -> list[Tokens]:
+        """The tokens of documents, as `encode_documents` sees them; see `tokenize_queries`.
+
+        Examples:
+            >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint")
+            >>> tokens = model.tokenize_documents(["the moon"], prompt="the sea: ")[0]
+            >>> tokens.tokens, tokens.offsets[-3:].tolist()
+            (['[CLS]', '[D] ', 'the', 'sea', ':', 'the', 'moon', '[SEP]'], [[0, 3], [4, 8], [0, 0]])
+        """
+        return self._tokenize(texts, False, prompt, prompt_name)
+
+    def _tokenize(
+        self, texts: Iterable[str], is_query: bool, prompt: str | None, prompt_name: str | None
+    ) -> list[Tokens]:
+        found = self._model.tokenize(texts, is_query=is_query, prompt=prompt, prompt_name=prompt_name)
+        return [Tokens(*parts) for parts in found]
 
     def _encode(
         self,

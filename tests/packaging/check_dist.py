@@ -26,6 +26,8 @@ rows = model.encode_documents(["Paris is the capital of France."])[0]
 assert rows.shape == (11, 32), rows.shape
 best = model.rerank("what is the capital of france?", ["Bread needs flour.", "Paris is the capital of France."])[0]
 assert best.index == 1
+page = model.explain("what is the capital of france?", best.text).to_html()
+assert ".chandelier-explanation" in page, "the style sheet is not in the wheel"
 print(sys.version.split()[0], "numpy", __import__("numpy").__version__, "encodes", rows.shape)
 """
 

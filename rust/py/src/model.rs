@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chandelier::checkpoint::Setting;
 use chandelier::device::{Device, Dtype};
 use chandelier::tokenize::Spans;
-use chandelier::{ColBert, EncodeOptions, Knobs, OpenOptions, Prompt, Role};
+use chandelier::{ColBert, EncodeOptions, ExplainedText, Knobs, OpenOptions, Prompt, Role};
 use numpy::ndarray::Array2;
 use numpy::{IntoPyArray, PyArray1, PyArray2};
 use pyo3::prelude::*;
@@ -32,6 +32,20 @@ type TokensTuple<'py> = (
     Bound<'py, PyArray1<bool>>,
     Vec<String>,
     Bound<'py, PyArray2<i64>>,
+);
+
+/// A text of an explanation: tokens, their spans, and the characters that the model saw.
+type TextTuple = (Vec<String>, Vec<Option<(usize, usize)>>, (usize, usize));
+
+/// Score, similarities, query, document, matches (row, similarity, share), spans (start, end, weight, word weight,
+/// query rows).
+type ExplanationTuple<'py> = (
+    f64,
+    Bound<'py, PyArray2<f32>>,
+    TextTuple,
+    TextTuple,
+    Vec<(usize, f32, f64)>,
+    Vec<(usize, usize, f64, f64, Vec<usize>)>,
 );
 
 #[pymethods]
@@ -175,18 +189,9 @@ impl Model {
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Encoded<'py>> {
         let batch_tokens = arguments::optional_size("batch_tokens", &batch_tokens)?;
-        let prompt = arguments::optional_string("prompt", &prompt)?;
-        let prompt_name = arguments::optional_string("prompt_name", &prompt_name)?;
+        let prompt = GivenPrompt::new(&prompt, &prompt_name)?;
+        let prompt = prompt.get(py)?;
         let texts = arguments::texts(argument, texts)?;
-        let prompt = match (&prompt, &prompt_name) {
-            (Some(_), Some(_)) => {
-                let message = "prompt: got both prompt and prompt_name, wanted one of them";
-                return Err(errors::argument(py, "prompt", message));
-            }
-            (Some(text), None) => Prompt::Text(text),
-            (None, Some(name)) => Prompt::Named(name),
-            (None, None) => Prompt::Default,
-        };
         let (data, offsets, dim) = detached_with_progress(py, on_progress.as_ref(), |observer| {
             let options = EncodeOptions { prompt, batch_tokens, observer: Some(observer) };
             let (data, offsets, dim) = self.inner.encode(&texts, role(is_query), options)?.into_parts();
@@ -197,16 +202,21 @@ impl Model {
     }
 
     /// The tokens of texts, with offsets in characters of each text as it was given.
+    #[pyo3(signature = (texts, *, is_query, prompt, prompt_name))]
     fn tokenize<'py>(
         &self,
         py: Python<'py>,
         texts: &Bound<'py, PyAny>,
         is_query: bool,
+        prompt: Given<'py>,
+        prompt_name: Given<'py>,
     ) -> PyResult<Vec<TokensTuple<'py>>> {
+        let prompt = GivenPrompt::new(&prompt, &prompt_name)?;
+        let prompt = prompt.get(py)?;
         let texts = arguments::texts("texts", texts)?;
         let tokenizer = self.inner.tokenizer();
         let all = detached_with_progress(py, None, |observer| {
-            self.inner.tokenize(&texts, role(is_query), Prompt::Default, observer)
+            self.inner.tokenize(&texts, role(is_query), prompt, observer)
         })?;
         let convert = |(tokens, offsets): (chandelier::Tokens, Spans)| {
             let names = tokens.ids.iter().map(|&id| tokenizer.token(id).unwrap_or_default()).collect();
@@ -225,6 +235,66 @@ impl Model {
             )
         };
         Ok(all.into_iter().map(convert).collect())
+    }
+
+    /// Why a document matches a query: score, similarities, the two texts, matches and weighted spans.
+    #[pyo3(signature = (query, document, *, query_prompt_name, document_prompt_name))]
+    fn explain<'py>(
+        &self,
+        py: Python<'py>,
+        query: &Bound<'py, PyAny>,
+        document: &Bound<'py, PyAny>,
+        query_prompt_name: Given<'py>,
+        document_prompt_name: Given<'py>,
+    ) -> PyResult<ExplanationTuple<'py>> {
+        let query = arguments::string("query", query)?;
+        let document = arguments::string("document", document)?;
+        let query_prompt = GivenPrompt::named("query_prompt_name", &query_prompt_name)?;
+        let document_prompt = GivenPrompt::named("document_prompt_name", &document_prompt_name)?;
+        let (query_prompt, document_prompt) = (query_prompt.get(py)?, document_prompt.get(py)?);
+        let found = detached_with_progress(py, None, |observer| {
+            self.inner.explain((&query, query_prompt), (&document, document_prompt), observer)
+        })?;
+        let shape = (found.query.tokens.len(), found.document.tokens.len());
+        let text = |text: ExplainedText| (text.tokens, text.spans, text.seen);
+        let matches = found.explanation.matches.iter().map(|m| (m.row, m.similarity, m.share)).collect();
+        let spans = found
+            .spans
+            .into_iter()
+            .map(|s| (s.start, s.end, s.weight, s.word_weight, s.query_rows))
+            .collect();
+        let similarities = matrix(py, shape, found.explanation.similarities)?;
+        Ok((found.explanation.score, similarities, text(found.query), text(found.document), matches, spans))
+    }
+}
+
+/// A prompt as Python gave it.
+struct GivenPrompt {
+    text: Option<String>,
+    name: Option<String>,
+}
+
+impl GivenPrompt {
+    fn new(text: &Given<'_>, name: &Given<'_>) -> PyResult<Self> {
+        let text = arguments::optional_string("prompt", text)?;
+        let name = arguments::optional_string("prompt_name", name)?;
+        Ok(Self { text, name })
+    }
+
+    fn named(argument: &str, name: &Given<'_>) -> PyResult<Self> {
+        Ok(Self { text: None, name: arguments::optional_string(argument, name)? })
+    }
+
+    fn get(&self, py: Python<'_>) -> PyResult<Prompt<'_>> {
+        match (&self.text, &self.name) {
+            (Some(_), Some(_)) => {
+                let message = "prompt: got both prompt and prompt_name, wanted one of them";
+                Err(errors::argument(py, "prompt", message))
+            }
+            (Some(text), None) => Ok(Prompt::Text(text)),
+            (None, Some(name)) => Ok(Prompt::Named(name)),
+            (None, None) => Ok(Prompt::Default),
+        }
     }
 }
 

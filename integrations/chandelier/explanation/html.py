@@ -1,0 +1,223 @@
+"""An explanation as HTML: text, highlights and numbers, styled by `style.css`; no script, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from html import escape
+from importlib.resources import files
+
+import numpy as np
+
+from chandelier.explanation import Explanation, Match, Span
+from chandelier.explanation.texts import label, percent, pieces, unseen_note, visible
+from chandelier.multivectors import Float32Array
+
+__all__ = ["fragment", "page"]
+
+# The page around the explanations; they bring their own colours along.
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+body {{ margin: 0; background: #f6f3ec; }}
+@media (prefers-color-scheme: dark) {{ body {{ background: #121110; }} }}
+{style}</style>
+</head>
+<body>
+<main>
+{body}</main>
+</body>
+</html>
+"""
+
+CELL = 15  # pixels of a cell of the heat map, as in style.css
+HEAT = (214, 137, 16)  # its colour, for light and dark paper
+
+
+def page(explanations: Iterable[Explanation]) -> str:
+    """A whole page with one or more explanations."""
+    shown = list(explanations)
+    title = f"{_text(shown[0].query)} · chandelier" if shown else "chandelier"
+    return PAGE.format(title=title, style=_style(), body="".join(map(_section, shown)))
+
+
+def fragment(explanation: Explanation) -> str:
+    """One explanation for a place in another page, whose styles it neither changes nor takes over."""
+    return f"<style>\n{_style()}</style>\n{_section(explanation)}"
+
+
+def _style() -> str:
+    return files("chandelier.explanation").joinpath("style.css").read_text(encoding="utf-8")
+
+
+def _text(text: str) -> str:
+    return escape(visible(text))
+
+
+def _section(explanation: Explanation) -> str:
+    # The same explanation is the same on every page; two on one page seldom share a name, and only a hover shows it.
+    name = f"chandelier-{zlib.crc32(repr((explanation.query, explanation.document)).encode()):08x}"
+    return "\n".join(
+        [
+            f'<section class="chandelier-explanation {name}" aria-label="Why this document matched">',
+            _linked_hovers(explanation, name),
+            "<header>",
+            f'<h2 dir="auto" lang="">{_text(explanation.query) or "(empty query)"}</h2>',
+            f'<p class="score"><b>{explanation.score:.4f}</b> MaxSim over {len(explanation.matches)} query tokens</p>',
+            "</header>",
+            *_query(explanation),
+            _document(explanation),
+            *([f'<p class="note">{escape(note)}</p>'] if (note := unseen_note(explanation)) else []),
+            _matches(explanation),
+            _heat_map(explanation),
+            "</section>\n",
+        ]
+    )
+
+
+def _linked_hovers(explanation: Explanation, name: str) -> str:
+    """Where the pointer is on a query token or a span, its counterparts are outlined."""
+    numbers = range(len(explanation.matches))
+    rules = ",".join(f".{name}:has(.m{number}:hover) .m{number}" for number in numbers)
+    return f"<style>{rules}{{outline:2px solid var(--bar);outline-offset:1px}}</style>"
+
+
+def _query(explanation: Explanation) -> Iterator[str]:
+    """The tokens of the query with their shares; those that stand for no text in a list of their own."""
+    spoken = [number for number, match in enumerate(explanation.matches) if match.query_span]
+    unspoken: dict[str, list[int]] = {}  # a query may be filled up with 30 of one kind
+    for number, match in enumerate(explanation.matches):
+        if not match.query_span:
+            unspoken.setdefault(match.query_token, []).append(number)
+    lists = [
+        ("Query tokens", "spoken", [[number] for number in spoken]),
+        ("Special and expansion tokens", "unspoken", list(unspoken.values())),
+    ]
+    for title, kind, groups in lists:
+        if groups:
+            items = "".join(_query_tokens(explanation, group) for group in groups)
+            yield f'<ul class="{kind}" aria-label="{title}">{items}</ul>'
+
+
+def _query_tokens(explanation: Explanation, numbers: list[int]) -> str:
+    """A query token, or all of one kind."""
+    matches = [explanation.matches[number] for number in numbers]
+    most = max(match.share for match in explanation.matches)
+    shares = list(dict.fromkeys(percent(share) for share in sorted(match.share for match in matches)))
+    many = f" x {len(matches)}" if len(matches) > 1 else ""
+    title = "\n".join(_said(explanation, match) for match in matches)
+    return (
+        f'<li class="{_classes(numbers)}" style="--w:{_strength(matches[0].share, most)}" title="{title}">'
+        f"<bdi>{escape(_query_label(explanation, matches[0]))}</bdi>{many}"
+        f"<small>{' to '.join([shares[0], *shares[1:][-1:]])}{' each' * bool(many)}</small></li>"
+    )
+
+
+def _classes(numbers: Iterable[int]) -> str:
+    return " ".join(f"m{number}" for number in numbers)
+
+
+def _document(explanation: Explanation) -> str:
+    heaviest = max((span.word_weight for span in explanation.spans()), default=0.0)
+    shown = []
+    for text, span, is_seen in pieces(explanation):
+        if span is not None:
+            shown.append(_mark(explanation, text, span, heaviest))
+        else:
+            shown.append(escape(text) if is_seen else f'<span class="unseen">{escape(text)}</span>')
+    return f'<p class="document" dir="auto" lang="">{"".join(shown) or "(empty document)"}</p>'
+
+
+def _mark(explanation: Explanation, text: str, span: Span, heaviest: float) -> str:
+    matches = [explanation.matches[number] for number in span.query_tokens]
+    names = [f"{_query_label(explanation, match)} {match.similarity:.3f}" for match in matches]
+    title = f"adds {span.weight:.3f}: best match of {', '.join(names)}"
+    strength = _strength(span.word_weight, heaviest)
+    classes = _classes(span.query_tokens)
+    return f'<mark class="{classes}" style="--w:{strength}" title="{escape(title)}">{escape(text)}</mark>'
+
+
+def _matches(explanation: Explanation) -> str:
+    rows = []
+    for match in explanation.matches:
+        found = label(explanation.document, match.span, match.document_token)
+        rows.append(
+            f"<tr{'' if match.query_span else ' class=unspoken'}>"
+            f'<th scope="row"><bdi>{escape(_query_label(explanation, match))}</bdi></th>'
+            f"<td><bdi>{escape(found)}</bdi></td>"
+            f'<td class="number">{match.similarity:.3f}</td><td class="number">{percent(match.share, 1)}</td></tr>'
+        )
+    head = (
+        '<tr><th scope="col">query token</th><th scope="col">best document token</th>'
+        '<th scope="col" class="number">similarity</th><th scope="col" class="number">of the score</th></tr>'
+    )
+    return (
+        "<details><summary>Matches, in numbers</summary>"
+        f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table></details>"
+    )
+
+
+def _heat_map(explanation: Explanation) -> str:
+    """Every query token with every document token: one small picture, and a frame around the best of each row."""
+    similarities = explanation.similarities
+    query, document = explanation.query, explanation.document
+    names = zip(explanation.query_spans, explanation.query_tokens, strict=True)
+    rows = "".join(f"<span>{escape(label(query, *name))}</span>" for name in names)
+    names = zip(explanation.document_spans, explanation.document_tokens, strict=True)
+    columns = "".join(f"<span>{escape(label(document, *name))}</span>" for name in names)
+    frames = "".join(
+        f'<i style="--i:{row};--j:{match.document_index}" title="{_said(explanation, match)}"></i>'
+        for row, match in enumerate(explanation.matches)
+    )
+    height, width = similarities.shape
+    picture = base64.b64encode(_picture(similarities)).decode("ascii")
+    low, high = float(similarities.min()), float(similarities.max())
+    about = (
+        f"{height} query tokens by {width} document tokens, similarity from {low:.3f} (faint) to {high:.3f} (strong)"
+    )
+    return (
+        "<details><summary>Every token with every token</summary>"
+        f'<p class="note">{about}; framed: the best of each row.</p>'
+        f'<div class="heat" tabindex="0" role="group" aria-label="Heat map, scrolls sideways"><div class="plot">'
+        f'<div class="columns" aria-hidden="true">{columns}</div><div class="rows" aria-hidden="true">{rows}</div>'
+        f'<div class="cells" style="width:{CELL * width}px;height:{CELL * height}px">'
+        f'<img alt="{about}" src="data:image/png;base64,{picture}">{frames}</div></div></div></details>'
+    )
+
+
+def _picture(similarities: Float32Array) -> bytes:
+    """A PNG with a pixel a similarity: one colour, the lowest transparent, so that it suits any paper."""
+    low, high = similarities.min(), similarities.max()
+    levels = ((similarities - low) / max(high - low, np.float32(1e-6)) * 255).astype(np.uint8)
+    height, width = levels.shape
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), levels], axis=1)  # each begins with its filter: none
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)  # 8 bits a pixel, each an entry of a palette
+    parts = [(b"IHDR", header), (b"PLTE", bytes(HEAT) * 256), (b"tRNS", bytes(range(256)))]
+    parts += [(b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in parts)
+
+
+def _said(explanation: Explanation, match: Match) -> str:
+    found = label(explanation.document, match.span, match.document_token)
+    numbers = f"similarity {match.similarity:.3f}, {percent(match.share, 1)} of the score"
+    return escape(f"{_query_label(explanation, match)} → {found}: {numbers}")
+
+
+def _query_label(explanation: Explanation, match: Match) -> str:
+    return label(explanation.query, match.query_span, match.query_token)
+
+
+def _strength(value: float, most: float) -> str:
+    """From 0 to 1, for the style sheet: what is not positive is not shown."""
+    return f"{max(0.0, value) / most:.3g}" if most > 0 else "0"
