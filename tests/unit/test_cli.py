@@ -108,11 +108,12 @@ def test_help_names_the_commands(run: Run) -> None:
     result = run("--help")
     assert (result.code, result.err) == (0, "")
     commands = result.out.partition("COMMAND\n")[2].splitlines()
-    assert [line.split()[0] for line in commands] == ["encode", "rerank", "info"]
+    assert [line.split()[0] for line in commands] == ["encode", "rerank", "explain", "info"]
 
 
 @pytest.mark.parametrize(
-    ("name", "option"), [("encode", "--batch-tokens"), ("rerank", "--top-k"), ("info", "--from-bert")]
+    ("name", "option"),
+    [("encode", "--batch-tokens"), ("rerank", "--top-k"), ("explain", "--html"), ("info", "--from-bert")],
 )
 def test_help_of_a_command(run: Run, name: str, option: str) -> None:
     result = run(name, "--help")
@@ -141,6 +142,9 @@ def test_help_of_a_command(run: Run, name: str, option: str) -> None:
         (["rerank", "m", "--query", "q", "-k", "0"], ["-k/--top-k", "'0'"]),
         (["rerank", "m", "--query", "q", "-k", "many"], ["-k/--top-k", "'many'"]),
         (["rerank", "m", "--query", "q", "-k", "1.5"], ["-k/--top-k", "'1.5'"]),
+        (["explain", "m"], ["--query"]),
+        (["explain", "m", "--query", "q", "--html"], ["--html"]),
+        (["explain", "m", "--query", "q", "-k", "0"], ["-k/--top-k", "'0'"]),
     ],
 )
 def test_usage_errors(run: Run, arguments: list[str], parts: list[str]) -> None:
@@ -401,6 +405,74 @@ def test_rerank_id_that_is_half_a_character(run: Run) -> None:
 def test_rerank_nothing(run: Run, options: list[str]) -> None:
     result = run("rerank", CHECKPOINT, "--query", QUERY, *options)
     assert (result.code, result.out, result.err) == (0, "", "")
+
+
+# explain
+
+
+def test_explain_for_people(run: Run, model: ColBERT) -> None:
+    result = run("explain", CHECKPOINT, "--query", QUERY, "-k", "2", stdin=lines([*TEXTS, ""]))
+    assert (result.code, result.err) == (0, "")
+    best = [model.explain(QUERY, TEXTS[hit.index]) for hit in model.rerank(QUERY, TEXTS, top_k=2)]
+    assert result.out == "\n".join(explanation.to_text(color=False) for explanation in best)
+    assert "[lighthouse]" in result.out or "[ships]" in result.out
+
+
+def test_explain_json(run: Run, model: ColBERT) -> None:
+    objects = [{"id": number, "text": text} for number, text in enumerate(TEXTS)]
+    result = run("explain", CHECKPOINT, "--query", QUERY, "--json", "--format", "jsonl", stdin=jsonl(objects))
+    assert (result.code, result.err) == (0, "")
+    rows = result.rows()
+    ranking = model.rerank(QUERY, TEXTS)
+    assert [(row["rank"], row["index"], row["id"]) for row in rows] == [
+        (rank, hit.index, hit.index) for rank, hit in enumerate(ranking, 1)
+    ]
+    for row in rows:
+        assert sum(match["similarity"] for match in row["matches"]) == pytest.approx(row["score"], abs=1e-4)
+        assert row["seen"] == [0, len(row["text"])]
+        explanation = model.explain(QUERY, row["text"])
+        assert [match["document_token"] for match in row["matches"]] == [m.document_token for m in explanation.matches]
+        places = [[span.start, span.end] for span in explanation.spans()]
+        assert [[span["start"], span["end"]] for span in row["spans"]] == places
+
+
+def test_explain_writes_a_page(run: Run, tmp_path: Path) -> None:
+    result = run("explain", CHECKPOINT, "--query", QUERY, "--html", "why.html", stdin=lines(TEXTS))
+    assert (result.code, result.out, result.err) == (0, "", f"chandelier: why.html: documents {len(TEXTS)}\n")
+    html = (tmp_path / "why.html").read_text(encoding="utf-8")
+    assert html.startswith("<!doctype html>")
+    assert html.count("<section") == len(TEXTS)
+    both = run("explain", CHECKPOINT, "--query", QUERY, "--html", "why.html", "--json", stdin=lines(TEXTS[:1]))
+    assert (both.code, len(both.rows()), both.err) == (0, 1, "")
+    assert (tmp_path / "why.html").read_text(encoding="utf-8").count("<section") == 1
+
+
+def test_explain_errors(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "docs.txt").write_bytes(lines(TEXTS))
+    start = ["explain", os.fspath(CHECKPOINT), "--query", QUERY]
+    run(*start, "docs.txt", "--html", "docs.txt").check_error("would write over docs.txt", "--html")
+    run(*start, "docs.txt", "--html", "no-such-folder/why.html").check_error("no-such-folder")
+    run(*start, "docs.txt", "--html", ".").check_error("not a regular file", "--html")
+    run(*start, "docs.txt", "--query-prompt-name", "riddle").check_error("riddle")
+    assert (tmp_path / "docs.txt").read_bytes() == lines(TEXTS)
+    result = run(*start)
+    assert (result.code, result.out, result.err) == (0, "", "")
+
+
+@posix
+@pytest.mark.parametrize(("variable", "colors"), [("", True), ("1", False)])
+def test_explain_colors_a_terminal(tmp_path: Path, variable: str, colors: bool) -> None:
+    import pty
+
+    (tmp_path / "docs.txt").write_bytes(lines(TEXTS[:1]))
+    terminal, side = pty.openpty()
+    arguments = command("explain", CHECKPOINT, "--query", QUERY, tmp_path / "docs.txt")
+    process = subprocess.Popen(arguments, stdout=side, stderr=subprocess.PIPE, env={**os.environ, "NO_COLOR": variable})
+    os.close(side)
+    output = _read_terminal(terminal)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
+    assert (b"\x1b[1;93m" in output) == colors
 
 
 # info

@@ -1,4 +1,4 @@
-"""The command line: ``chandelier encode``, ``chandelier rerank`` and ``chandelier info``.
+"""The command line: ``chandelier encode``, ``rerank``, ``explain`` and ``info``.
 
 Results go to stdout, everything else to stderr, and both are UTF-8 whatever the locale. The exit code is 0 when the
 work was done, 1 when it failed (one line on stderr says why), 2 for a wrong command line and 130 after Ctrl-C.
@@ -24,8 +24,8 @@ __all__ = ["main"]
 INPUT_HELP = """
 Input is UTF-8: one text a line, or JSONL (one object a line with the text in a field). A FILE named *.jsonl or *.ndjson
 is JSONL and everything else is text, unless --format says otherwise. An empty line of a text file is an empty text for
-encode and is passed over by rerank; a blank line of JSONL is skipped. Without FILE, or for the FILE "-", standard input
-is read.
+encode and is passed over by rerank and explain; a blank line of JSONL is skipped. Without FILE, or for the FILE "-",
+standard input is read.
 """
 
 
@@ -103,7 +103,7 @@ class _Version(argparse.Action):
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="chandelier",
-        description="Late-interaction (ColBERT) retrieval: encode texts, rerank documents, inspect checkpoints.",
+        description="Late-interaction (ColBERT) retrieval: encode texts, rank and explain documents, inspect models.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
@@ -111,6 +111,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parsers = {
         "encode": _encode_parser(subparsers),
         "rerank": _rerank_parser(subparsers),
+        "explain": _explain_parser(subparsers),
         "info": _info_parser(subparsers),
     }
     command = parsers.get(argv[0]) if argv else None
@@ -139,12 +140,17 @@ def _encode_parser(subparsers: Any) -> argparse.ArgumentParser:
 def _rerank_parser(subparsers: Any) -> argparse.ArgumentParser:
     about = "score documents against a query and print them, best first"
     parser = _command_parser(subparsers, "rerank", commands.rerank, about, epilog=INPUT_HELP)
-    _add_input(parser)
-    parser.add_argument("--query", type=_utf8, metavar="TEXT", required=True, help="the query")
-    parser.add_argument("-k", "--top-k", type=_positive, metavar="N", help="print only the N best (default: all)")
-    parser.add_argument("--query-prompt-name", type=_utf8, metavar="NAME", help="prepend this prompt to the query")
-    parser.add_argument("--document-prompt-name", type=_utf8, metavar="NAME", help="prepend this one to documents")
+    _add_ranking(parser)
     parser.add_argument("--json", action="store_true", help="print JSONL: rank, index (from 0), score, id if any, text")
+    return parser
+
+
+def _explain_parser(subparsers: Any) -> argparse.ArgumentParser:
+    about = "show which words of documents match a query"
+    parser = _command_parser(subparsers, "explain", commands.explain, about, epilog=INPUT_HELP)
+    _add_ranking(parser)
+    parser.add_argument("--html", metavar="OUT", help="write a page instead; it needs nothing but a browser")
+    parser.add_argument("--json", action="store_true", help="print JSONL: as rerank, with matches and spans")
     return parser
 
 
@@ -171,6 +177,14 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", metavar="FILE", nargs="*", help="text or JSONL files (default: standard input)")
     parser.add_argument("--format", choices=("text", "jsonl"), help="the format of every FILE (default: by its name)")
     parser.add_argument("--field", type=_utf8, default="text", metavar="NAME", help="the JSONL field (default: text)")
+
+
+def _add_ranking(parser: argparse.ArgumentParser) -> None:
+    _add_input(parser)
+    parser.add_argument("--query", type=_utf8, metavar="TEXT", required=True, help="the query")
+    parser.add_argument("-k", "--top-k", type=_positive, metavar="N", help="print only the N best (default: all)")
+    parser.add_argument("--query-prompt-name", type=_utf8, metavar="NAME", help="prepend this prompt to the query")
+    parser.add_argument("--document-prompt-name", type=_utf8, metavar="NAME", help="prepend this one to documents")
 
 
 def _positive(value: str) -> int:

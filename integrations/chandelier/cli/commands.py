@@ -11,19 +11,19 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chandelier.cli.texts import STDIN, CommandError, read_items
+from chandelier.cli.texts import STDIN, CommandError, Item, read_items
 
 if TYPE_CHECKING:
-    from chandelier import ColBERT
+    from chandelier import ColBERT, Ranked
 
 
 def encode(arguments: argparse.Namespace) -> None:
     """Encodes texts into one safetensors file."""
-    output = _writable(arguments.output)
-    _spare_inputs(arguments, output)
+    output = _output_path(arguments, arguments.output, "-o")
     model = _open_model(arguments)
     texts = [item.text for item in read_items(arguments)]
     encode_texts = model.encode_queries if arguments.queries else model.encode_documents
@@ -47,17 +47,7 @@ def encode(arguments: argparse.Namespace) -> None:
 
 def rerank(arguments: argparse.Namespace) -> None:
     """Prints the documents, best first."""
-    model = _open_model(arguments)
-    # An empty text has vectors too, those of its special tokens, but nobody wants to see it ranked.
-    numbered = [(index, item) for index, item in enumerate(read_items(arguments)) if item.text.strip()]
-    ranking = model.rerank(
-        arguments.query,
-        [item.text for _, item in numbered],
-        top_k=arguments.top_k,
-        query_prompt_name=arguments.query_prompt_name,
-        document_prompt_name=arguments.document_prompt_name,
-        progress=_is_terminal(sys.stderr),
-    )
+    ranking, numbered = _rank(_open_model(arguments), arguments)
     if arguments.json:
         for rank, hit in enumerate(ranking, 1):
             index, item = numbered[hit.index]
@@ -71,6 +61,40 @@ def rerank(arguments: argparse.Namespace) -> None:
         text = _one_line(numbered[hit.index][1].text)
         line = start + (text if width is None else _shorten(text, width - len(start)))
         print(line.rstrip())
+
+
+def explain(arguments: argparse.Namespace) -> None:
+    """Shows which words of the documents matched, best document first: on stdout, or on a page."""
+    output = None if arguments.html is None else _output_path(arguments, arguments.html, "--html")
+    model = _open_model(arguments)
+    ranking, numbered = _rank(model, arguments)
+    explanations = (
+        model.explain(
+            arguments.query,
+            numbered[hit.index][1].text,
+            query_prompt_name=arguments.query_prompt_name,
+            document_prompt_name=arguments.document_prompt_name,
+        )
+        for hit in ranking
+    )
+    kept = []
+    for rank, (hit, explanation) in enumerate(zip(ranking, explanations, strict=True), 1):
+        if output is not None:
+            kept.append(explanation)
+        if arguments.json:
+            index, item = numbered[hit.index]
+            place = {"rank": rank, "index": index, "score": hit.score, **item.identity, "text": item.text}
+            matches = [asdict(match) for match in explanation.matches]
+            spans = [asdict(span) for span in explanation.spans()]
+            _print_json({**place, "seen": explanation.document_seen, "matches": matches, "spans": spans})
+        elif output is None:
+            print("\n" * (rank > 1) + explanation.to_text(), end="")
+    if output is not None:
+        from chandelier.explanation.html import page
+
+        output.write_text(page(kept), encoding="utf-8")
+        if not arguments.json:
+            print(f"chandelier: {arguments.html}: documents {len(kept)}", file=sys.stderr)
 
 
 def info(arguments: argparse.Namespace) -> None:
@@ -101,24 +125,38 @@ def _open_model(arguments: argparse.Namespace) -> ColBERT:
     )
 
 
-def _writable(output: str) -> Path:
-    """Finds out before the work, not after it, that the result could not be stored."""
+def _rank(model: ColBERT, arguments: argparse.Namespace) -> tuple[list[Ranked], list[tuple[int, Item]]]:
+    """The best documents, and all that were ranked with their places in the input."""
+    # An empty text has vectors too, those of its special tokens, but nobody wants to see it ranked.
+    numbered = [(index, item) for index, item in enumerate(read_items(arguments)) if item.text.strip()]
+    ranking = model.rerank(
+        arguments.query,
+        [item.text for _, item in numbered],
+        top_k=arguments.top_k,
+        query_prompt_name=arguments.query_prompt_name,
+        document_prompt_name=arguments.document_prompt_name,
+        progress=_is_terminal(sys.stderr),
+    )
+    return ranking, numbered
+
+
+def _output_path(arguments: argparse.Namespace, output: str, option: str) -> Path:
+    """Where to write; finds out before the work, not after it, that the result could not be stored.
+
+    Refuses to write over a text file that is read, or into the folder of the model.
+    """
     path = Path(os.path.realpath(output))  # a link stays, the file that it names is replaced
     if path.exists() and not path.is_file():
-        raise CommandError(f"{output}: not a regular file; name a file to write with -o")
+        raise CommandError(f"{output}: not a regular file; name a file to write with {option}")
     if not path.parent.is_dir():
         raise CommandError(f"{output}: the folder {path.parent} does not exist; make it first")
     if not os.access(path.parent, os.W_OK):
         raise CommandError(f"{output}: the folder {path.parent} cannot be written to")
-    return path
-
-
-def _spare_inputs(arguments: argparse.Namespace, output: Path) -> None:
-    """Refuses to write over a text file that is read, or into the folder of the model."""
     for name in [arguments.model, *(name for name in arguments.files if name != STDIN)]:
         source = Path(os.path.realpath(name))
-        if source == output or source in output.parents:
-            raise CommandError(f"{arguments.output}: would write over {name}; name another file with -o")
+        if source == path or source in path.parents:
+            raise CommandError(f"{output}: would write over {name}; name another file with {option}")
+    return path
 
 
 def _print_json(value: object) -> None:
