@@ -78,7 +78,7 @@ def test_every_path_in_the_readme_exists() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-EXAMPLES: dict[str, list[str]] = {"demo.py": ["--quick"], "rerank_search_results.py": []}
+EXAMPLES: dict[str, list[str]] = {"demo.py": ["--quick"], "explain_page.py": [], "rerank_search_results.py": []}
 
 
 def test_every_example_is_run() -> None:
