@@ -18,9 +18,10 @@ from chandelier.exceptions import (
     ShapeError,
 )
 from chandelier.explanation import Explanation, Match, Span
-from chandelier.maths import MeanVector, maxsim, maxsim_matrix, pool_tokens, top_k
+from chandelier.maths import maxsim, maxsim_matrix, pool_tokens, top_k
 from chandelier.models import ColBERT, Ranked, Tokens, from_bert
 from chandelier.multivectors import MultiVectors
+from chandelier.prefetch import MeanVector, PrefetchEncoder
 
 __all__ = [
     "ArgumentError",
@@ -34,6 +35,7 @@ __all__ = [
     "MeanVector",
     "ModelError",
     "MultiVectors",
+    "PrefetchEncoder",
     "Ranked",
     "ShapeError",
     "Span",

@@ -9,17 +9,9 @@ import numpy.typing as npt
 
 from chandelier import _core
 from chandelier.exceptions import ArgumentError
-from chandelier.multivectors import (
-    Float32Array,
-    Matrices,
-    MultiVectors,
-    as_matrix,
-    as_multivectors,
-    checked_count,
-    in_place,
-)
+from chandelier.multivectors import Float32Array, Matrices, MultiVectors, as_matrix, as_multivectors, in_place
 
-__all__ = ["MeanVector", "maxsim", "maxsim_matrix", "pool_tokens", "top_k"]
+__all__ = ["maxsim", "maxsim_matrix", "pool_tokens", "top_k"]
 
 
 def maxsim(query: npt.ArrayLike, documents: Matrices) -> Float32Array:
@@ -134,39 +126,3 @@ def pool_tokens(documents: Matrices, pool_factor: float, *, protected_tokens: in
     if not len(vectors):
         return vectors
     return MultiVectors.own(*_core.pool_tokens(vectors.data, vectors.offsets, factor, protected))
-
-
-class MeanVector:
-    """The normalised mean of a text's rows: one small vector that finds candidates for MaxSim to rank.
-
-    Args:
-        dim: The length of a row.
-
-    Examples:
-        >>> import numpy as np
-        >>> mean = MeanVector(2)
-        >>> mean.encode_documents([np.array([[0.0, 3.0], [0.0, 4.0]])]).tolist()
-        [[0.0, 1.0]]
-    """
-
-    def __init__(self, dim: int) -> None:
-        self.size = checked_count("dim", dim)
-
-    @property
-    def fingerprint(self) -> str:
-        """What makes the vectors of two instances comparable."""
-        return f"mean-{self.size}"
-
-    def encode_queries(self, queries: Matrices) -> Float32Array:
-        """One unit vector a query: `(queries, size)` float32."""
-        return self._encode("queries", queries)
-
-    def encode_documents(self, documents: Matrices) -> Float32Array:
-        """One unit vector a document: `(documents, size)` float32."""
-        return self._encode("documents", documents)
-
-    def _encode(self, name: str, matrices: Matrices) -> Float32Array:
-        vectors = as_multivectors(name, matrices, self.size, "this MeanVector")
-        if not len(vectors):
-            return np.zeros((0, self.size), np.float32)
-        return _core.mean_vectors(vectors.data, vectors.offsets)

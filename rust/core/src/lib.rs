@@ -52,6 +52,7 @@ pub mod ops;
 mod pool;
 mod project;
 mod queue;
+mod single;
 pub mod storage;
 pub mod tokenize;
 

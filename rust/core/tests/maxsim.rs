@@ -123,7 +123,7 @@ proptest! {
     #[test]
     fn means_are_unit_and_point_where_the_rows_do(documents in of_any_width()) {
         let dim = documents.dim();
-        let means = mean_vectors(documents.view()).unwrap();
+        let means = mean_vectors(&(&documents).into(), Cpu::detect().unwrap(), &mut |_| Ok(())).unwrap();
         prop_assert_eq!(means.len(), documents.len() * dim);
         for (mean, text) in means.chunks(dim).zip(documents.view().iter()) {
             let sum: Vec<f32> = (0..dim).map(|c| text.chunks(dim).map(|row| row[c]).sum()).collect();

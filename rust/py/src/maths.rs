@@ -6,7 +6,7 @@ use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2,
 use pyo3::prelude::*;
 
 use crate::arrays::{Ragged, Texts, matrix, offsets_to_numpy};
-use crate::detach::{detached, detached_with_progress};
+use crate::detach::detached_with_progress;
 
 type Data<'py> = PyReadonlyArray2<'py, f32>;
 type Offsets<'py> = PyReadonlyArray1<'py, i64>;
@@ -76,18 +76,19 @@ pub(crate) fn top_k<'py>(
     Ok((indices.into_pyarray(py), scores.into_pyarray(py)))
 }
 
-/// One unit vector a text.
+/// One unit vector a text, (texts, dim).
 #[pyfunction]
 pub(crate) fn mean_vectors<'py>(
     py: Python<'py>,
-    data: Data<'py>,
-    offsets: Offsets<'py>,
+    dim: usize,
+    texts: &Bound<'py, PyAny>,
+    offsets: Option<Offsets<'py>>,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-    let texts = Ragged::new(data, &offsets)?;
-    let (data, offsets, dim) = texts.parts()?;
-    let (vectors, count) = detached(py, move || {
-        let texts = MultiVectorsView::new(data, offsets, dim)?;
-        Ok((chandelier::mean_vectors(texts)?, texts.len()))
+    let texts = Texts::new(texts, offsets.as_ref())?;
+    let texts = texts.view(dim)?;
+    let (vectors, count) = detached_with_progress(py, None, move |observer| {
+        let texts = texts?;
+        Ok((chandelier::mean_vectors(&texts, Cpu::detect()?, observer)?, texts.len()))
     })?;
     matrix(py, (count, dim), vectors)
 }
