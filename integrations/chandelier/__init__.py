@@ -21,7 +21,7 @@ from chandelier.explanation import Explanation, Match, Span
 from chandelier.maths import maxsim, maxsim_matrix, pool_tokens, top_k
 from chandelier.models import ColBERT, Ranked, Tokens, from_bert
 from chandelier.multivectors import MultiVectors
-from chandelier.prefetch import MeanVector, PrefetchEncoder
+from chandelier.prefetch import MeanVector, Muvera, PrefetchEncoder
 
 __all__ = [
     "ArgumentError",
@@ -35,6 +35,7 @@ __all__ = [
     "MeanVector",
     "ModelError",
     "MultiVectors",
+    "Muvera",
     "PrefetchEncoder",
     "Ranked",
     "ShapeError",

@@ -6,6 +6,7 @@ import numpy.typing as npt
 
 __all__ = [
     "Model",
+    "Muvera",
     "__version__",
     "build_info",
     "load_multivectors",
@@ -105,3 +106,16 @@ class Model:
         list[tuple[int, float, float]],
         list[tuple[int, int, float, float, list[int]]],
     ]: ...
+
+@final
+class Muvera:
+    def __new__(cls, dim: int, ksim: int, dprojections: int, repetitions: int, seed: int) -> Muvera: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+    def hyperplanes(self) -> npt.NDArray[np.float64]: ...
+    def signs(self) -> npt.NDArray[np.int8]: ...
+    def encode(
+        self, texts: npt.NDArray[Any] | list[Any], offsets: npt.NDArray[np.int64] | None, is_query: bool
+    ) -> npt.NDArray[np.float32]: ...

@@ -249,9 +249,10 @@ def in_place(
     return texts, None
 
 
-def as_matrix(name: str, matrix: npt.ArrayLike) -> Float32Array:
-    """A `(tokens, dim)` matrix in float32, C-contiguous and aligned."""
-    return _require(_matrix(name, matrix, name), np.float32, name, name)
+def as_matrix(name: str, matrix: npt.ArrayLike, argument: str | None = None) -> Float32Array:
+    """A `(tokens, dim)` matrix in float32, C-contiguous and aligned; errors are about `argument`, `name` by default."""
+    argument = argument or name
+    return _require(_matrix(name, matrix, argument), np.float32, name, argument)
 
 
 def checked_path(name: str, path: str | os.PathLike[str]) -> str:
@@ -322,11 +323,11 @@ def _require(array: FloatArray, dtype: type[np.floating[Any]], place: str, argum
     return result
 
 
-def checked_count(name: str, value: int) -> int:
-    """A whole number of at least 1; `bool` is none, numpy's integers are."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value < 1 << 31:
+def checked_count(name: str, value: int, least: int = 1, most: int = (1 << 31) - 1) -> int:
+    """A whole number in a range; `bool` is none, numpy's integers are."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
         got = value if isinstance(value, (int, float, str)) else type(value).__name__
-        raise ArgumentError(f"{name}: got {got!r}, wanted a whole number from 1 to 2147483647", argument=name)
+        raise ArgumentError(f"{name}: got {got!r}, wanted a whole number from {least} to {most}", argument=name)
     return int(value)
 
 

@@ -132,9 +132,14 @@ def test_everything_compiled_is_used_and_hidden() -> None:
     compiled = {name for name in vars(_core) if not name.startswith("__")} | {"__version__"}
     assert compiled, "nothing compiled"
     assert core_names_used() == compiled
-    assert _core.Model.__module__ == "chandelier._core"
-    members = {name for name in vars(_core.Model) if not name.startswith("_")}
-    source = inspect.getsource(importlib.import_module("chandelier.models"))
+
+
+@pytest.mark.parametrize(("name", "user"), [("Model", "models"), ("Muvera", "prefetch")])
+def test_every_compiled_method_is_used(name: str, user: str) -> None:
+    compiled = getattr(_core, name)
+    assert compiled.__module__ == "chandelier._core"
+    members = {member for member in vars(compiled) if not member.startswith("_")}
+    source = inspect.getsource(importlib.import_module(f"chandelier.{user}"))
     used = {n.attr for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Attribute)}
     assert members <= used, f"compiled and not used: {sorted(members - used)}"
 

@@ -22,7 +22,7 @@ PROMPTLY = 15.0  # seconds: far below what each call would take, far above what 
 # Prints "ready", begins, and after the interrupt proves that the process and the handle still work.
 SCRIPT = """
 import sys, time
-from chandelier import ColBERT, maxsim_matrix
+from chandelier import ColBERT, Muvera, maxsim_matrix
 import numpy as np
 model = ColBERT(sys.argv[1])
 before = model.encode_documents(["the moon and the sea"])
@@ -92,7 +92,14 @@ def test_ctrl_c_with_real_weights(minilm_checkpoint: Path, options: str) -> None
     assert seconds < PROMPTLY
 
 
-@pytest.mark.parametrize("call", ["maxsim_matrix(queries, documents)", "model.tokenize_documents(texts)"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "maxsim_matrix(queries, documents)",
+        "model.tokenize_documents(texts)",
+        "Muvera(32, ksim=0, dprojections=1, repetitions=2000).encode_documents(documents * 10)",
+    ],
+)
 def test_ctrl_c_ends_the_other_long_calls(goldens: Path, call: str) -> None:
     seconds, done = interrupt(call, goldens / "a_bert_pylate" / "checkpoint", 1.0)
     assert done.stdout == "interrupted\ngoes on\n", done.stderr

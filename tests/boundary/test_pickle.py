@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chandelier import ColBERT, Tokens, from_bert
+from chandelier import ColBERT, MeanVector, Muvera, Tokens, from_bert
 
 TEXTS = ["the lighthouse keeper", "ships, rocks; fog", ""]
 KNOBS = {"query_length": 16, "document_length": 24, "skiplist_words": ["the"], "threads": 1}
@@ -127,3 +127,17 @@ def test_tokens_pickle(tiny: ColBERT) -> None:
             left, right = getattr(again, name), getattr(tokens, name)
             assert np.array_equal(left, right)
             assert left.dtype == right.dtype
+
+
+@pytest.mark.parametrize("encoder", [Muvera(32, ksim=3, dprojections=8, repetitions=2, seed=2**100), MeanVector(32)])
+def test_prefetch_encoders_travel_as_their_numbers(encoder: Muvera | MeanVector) -> None:
+    rows = [np.random.default_rng(0).standard_normal((9, 32)).astype(np.float32)]
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        data = pickle.dumps(encoder, protocol)
+        assert len(data) < 400, "numbers, no matrices"
+        again = pickle.loads(data)
+        assert (again, again.fingerprint) == (encoder, encoder.fingerprint)
+        assert np.array_equal(again.encode_documents(rows), encoder.encode_documents(rows))
+    assert copy.deepcopy(encoder) == copy.copy(encoder) == encoder
+    with pytest.raises(AttributeError):
+        encoder.dim = 3  # type: ignore[misc]

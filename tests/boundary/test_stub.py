@@ -34,7 +34,9 @@ from typing import assert_type
 import numpy as np
 from numpy.typing import NDArray
 
-from chandelier import ColBERT, MultiVectors, Ranked, Tokens, top_k
+from chandelier import (
+    ColBERT, MeanVector, MultiVectors, Muvera, PrefetchEncoder, Ranked, Tokens, top_k
+)
 
 
 def use(model: ColBERT) -> None:
@@ -44,6 +46,9 @@ def use(model: ColBERT) -> None:
     assert_type(model.encode_documents(["a"])[:1], MultiVectors)
     assert_type(model.similarity([np.eye(2)], [np.eye(2)]), NDArray[np.float32])
     assert_type(top_k(np.eye(2), [np.eye(2)], 1), tuple[NDArray[np.int64], NDArray[np.float32]])
+    prefetch: list[PrefetchEncoder] = [Muvera(2, dprojections=1), MeanVector(2)]
+    assert_type(prefetch[0].encode_documents([np.eye(2)]), NDArray[np.float32])
+    assert_type(recall_probe([np.eye(2)], [np.eye(2)], prefetch))
     model.encode("a").shape
     [rows.shape for rows in model.encode(["a"])]
 """

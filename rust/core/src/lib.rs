@@ -11,6 +11,7 @@
 //! pool        MultiVectors -> fewer     token pooling, where a checkpoint or a caller asks for it
 //! maxsim      MultiVectors -> scores
 //! explain     two texts -> why          which tokens matched, what that was worth, and where they stand
+//! muvera      MultiVectors -> vectors   one a text, to find candidates by; `mean` is the small one
 //! ```
 //!
 //! [`ColBert`] wires it together:
@@ -48,6 +49,7 @@ mod mean;
 mod memory;
 mod model;
 mod multivectors;
+mod muvera;
 pub mod ops;
 mod pool;
 mod project;
@@ -68,6 +70,7 @@ pub use maxsim::{maxsim, maxsim_matrix, maxsim_with, top_k};
 pub use mean::mean_vectors;
 pub use model::{BATCH_TOKENS, ColBert, EncodeOptions, MAX_BATCH_TOKENS, OpenOptions, Prompt};
 pub use multivectors::{MultiVectors, MultiVectorsView};
+pub use muvera::{Muvera, MuveraOptions};
 pub use pool::{Pooling, pool_tokens};
 pub use project::DenseShape;
 pub use queue::Observer;

@@ -8,6 +8,7 @@ mod errors;
 mod maths;
 mod model;
 mod multivectors;
+mod muvera;
 
 use pyo3::prelude::*;
 
@@ -15,6 +16,7 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<model::Model>()?;
+    module.add_class::<muvera::Muvera>()?;
     module.add_function(wrap_pyfunction!(build::build_info, module)?)?;
     module.add_function(wrap_pyfunction!(maths::maxsim, module)?)?;
     module.add_function(wrap_pyfunction!(maths::maxsim_matrix, module)?)?;
