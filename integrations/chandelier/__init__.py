@@ -22,6 +22,7 @@ from chandelier.maths import maxsim, maxsim_matrix, pool_tokens, top_k
 from chandelier.models import ColBERT, Ranked, Tokens, from_bert
 from chandelier.multivectors import MultiVectors
 from chandelier.prefetch import MeanVector, Muvera, PrefetchEncoder
+from chandelier.recall import Recall, RecallReport, recall_probe
 
 __all__ = [
     "ArgumentError",
@@ -38,6 +39,8 @@ __all__ = [
     "Muvera",
     "PrefetchEncoder",
     "Ranked",
+    "Recall",
+    "RecallReport",
     "ShapeError",
     "Span",
     "Tokens",
@@ -48,5 +51,6 @@ __all__ = [
     "maxsim_matrix",
     "models",
     "pool_tokens",
+    "recall_probe",
     "top_k",
 ]

@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "Candidates",
     "Model",
     "Muvera",
     "__version__",
@@ -119,3 +120,9 @@ class Muvera:
     def encode(
         self, texts: npt.NDArray[Any] | list[Any], offsets: npt.NDArray[np.int64] | None, is_query: bool
     ) -> npt.NDArray[np.float32]: ...
+
+@final
+class Candidates:
+    def __new__(cls, queries: int, depth: int) -> Candidates: ...
+    def add(self, queries: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32]) -> None: ...
+    def recall(self, wanted: npt.NDArray[np.int64], depths: list[int]) -> list[tuple[float, float, float]]: ...

@@ -134,7 +134,7 @@ def test_everything_compiled_is_used_and_hidden() -> None:
     assert core_names_used() == compiled
 
 
-@pytest.mark.parametrize(("name", "user"), [("Model", "models"), ("Muvera", "prefetch")])
+@pytest.mark.parametrize(("name", "user"), [("Model", "models"), ("Muvera", "prefetch"), ("Candidates", "recall")])
 def test_every_compiled_method_is_used(name: str, user: str) -> None:
     compiled = getattr(_core, name)
     assert compiled.__module__ == "chandelier._core"

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chandelier import (
-    ColBERT, MeanVector, MultiVectors, Muvera, PrefetchEncoder, Ranked, Tokens, top_k
+    ColBERT, MeanVector, MultiVectors, Muvera, PrefetchEncoder, Ranked, RecallReport, Tokens, recall_probe, top_k
 )
 
 
@@ -48,7 +48,7 @@ def use(model: ColBERT) -> None:
     assert_type(top_k(np.eye(2), [np.eye(2)], 1), tuple[NDArray[np.int64], NDArray[np.float32]])
     prefetch: list[PrefetchEncoder] = [Muvera(2, dprojections=1), MeanVector(2)]
     assert_type(prefetch[0].encode_documents([np.eye(2)]), NDArray[np.float32])
-    assert_type(recall_probe([np.eye(2)], [np.eye(2)], prefetch))
+    assert_type(recall_probe([np.eye(2)], [np.eye(2)], prefetch), RecallReport)
     model.encode("a").shape
     [rows.shape for rows in model.encode(["a"])]
 """

@@ -11,7 +11,7 @@
 //! pool        MultiVectors -> fewer     token pooling, where a checkpoint or a caller asks for it
 //! maxsim      MultiVectors -> scores
 //! explain     two texts -> why          which tokens matched, what that was worth, and where they stand
-//! muvera      MultiVectors -> vectors   one a text, to find candidates by; `mean` is the small one
+//! muvera      MultiVectors -> vectors   one a text, to find candidates by; `mean` is the small one, `recall` measures
 //! ```
 //!
 //! [`ColBert`] wires it together:
@@ -54,6 +54,7 @@ pub mod ops;
 mod pool;
 mod project;
 mod queue;
+mod recall;
 mod single;
 pub mod storage;
 pub mod tokenize;
@@ -74,4 +75,5 @@ pub use muvera::{Muvera, MuveraOptions};
 pub use pool::{Pooling, pool_tokens};
 pub use project::DenseShape;
 pub use queue::Observer;
+pub use recall::{Candidates, Share};
 pub use tokenize::{Role, Tokens};

@@ -1,4 +1,4 @@
-//! Laws of MUVERA's encodings. That encodings are FastEmbed's is tested
+//! Laws of MUVERA's encodings and of the candidates that single vectors find. That encodings are FastEmbed's is tested
 //! from Python, beside FastEmbed.
 
 #![allow(clippy::unwrap_used)]
@@ -6,7 +6,7 @@
 mod common;
 
 use chandelier::kernels::Simd;
-use chandelier::{Cpu, Error, Matrices, MatrixView, Muvera, MuveraOptions, mean_vectors};
+use chandelier::{Candidates, Cpu, Error, Matrices, MatrixView, Muvera, MuveraOptions, mean_vectors};
 use common::{Random, worst};
 use proptest::prelude::*;
 
@@ -63,6 +63,52 @@ proptest! {
         prop_assert!(worst(&query, &of(1.0)) < 1e-6 * tokens as f32);
         prop_assert!(worst(&document, &of(1.0 / tokens as f64)) < 1e-6);
     }
+
+    #[test]
+    fn candidates_are_the_head_of_a_stable_sort(
+        sizes in (1usize..20, 0usize..600, 1usize..5),
+        cuts in prop::collection::vec(0.0..1.0, 0..4),
+        depth in 0usize..40,
+        seed in any::<u64>(),
+    ) {
+        let (count, vectors, size) = sizes;
+        let mut random = Random(seed);
+        let mut whole = |n: usize| -> Vec<f32> { (0..n * size).map(|_| random.below(5) as f32 - 2.0).collect() };
+        let (queries, vectors) = (whole(count), whole(vectors));
+        let mut ends: Vec<usize> = cuts.iter().map(|c| (c * (vectors.len() / size) as f64) as usize * size).collect();
+        ends.sort_unstable();
+        ends.push(vectors.len());
+        let mut candidates = Candidates::new(count, depth);
+        let mut start = 0;
+        for end in ends {
+            candidates.add(&queries, &vectors[start..end], size, cpu(), &mut |_| Ok(())).unwrap();
+            start = end;
+        }
+        for (index, query) in queries.chunks(size).enumerate() {
+            let product = |v: &[f32]| v.iter().zip(query).map(|(x, y)| x * y).sum::<f32>();
+            let mut want: Vec<usize> = (0..vectors.len() / size).collect();
+            want.sort_by_key(|v| -product(&vectors[v * size..][..size]) as i64);
+            want.truncate(depth);
+            prop_assert_eq!(candidates.of(index).collect::<Vec<_>>(), want);
+        }
+    }
+}
+
+#[test]
+fn recall_counts_what_was_found() {
+    let mut candidates = Candidates::new(2, 3);
+    candidates.add(&[1.0, -1.0], &[1.0, 2.0, 3.0, 4.0], 1, cpu(), &mut |_| Ok(())).unwrap();
+    let wanted = [vec![3, 0], vec![0, 2]];
+    let shares: Vec<f64> = (0..5).map(|depth| candidates.recall(&wanted, depth).unwrap().mean).collect();
+    assert_eq!(shares, [0.0, 0.5, 0.5, 0.75, 0.75]);
+    let none = candidates.recall(&wanted, 0).unwrap();
+    assert!(none.low == 0.0 && none.high > 0.6, "{none:?}");
+    assert!(candidates.recall(&wanted[..1], 1).is_err());
+    assert!(candidates.recall(&[vec![0], vec![]], 1).is_err());
+    assert!(Candidates::new(0, 3).recall(&[], 1).is_err());
+    assert!(candidates.add(&[1.0], &[1.0], 1, cpu(), &mut |_| Ok(())).is_err());
+    assert!(candidates.add(&[1.0, 1.0], &[1.0, f32::NAN], 1, cpu(), &mut |_| Ok(())).is_err());
+    assert!(candidates.add(&[], &[], 0, cpu(), &mut |_| Ok(())).is_err());
 }
 
 #[test]

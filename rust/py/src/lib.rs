@@ -9,6 +9,7 @@ mod maths;
 mod model;
 mod multivectors;
 mod muvera;
+mod recall;
 
 use pyo3::prelude::*;
 
@@ -17,6 +18,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<model::Model>()?;
     module.add_class::<muvera::Muvera>()?;
+    module.add_class::<recall::Candidates>()?;
     module.add_function(wrap_pyfunction!(build::build_info, module)?)?;
     module.add_function(wrap_pyfunction!(maths::maxsim, module)?)?;
     module.add_function(wrap_pyfunction!(maths::maxsim_matrix, module)?)?;
