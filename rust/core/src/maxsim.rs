@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Panels, Simd};
 use crate::matrices::{Matrices, MatrixView};
-use crate::queue::{self, Observer};
+use crate::queue::{self, GoOn, Observer};
 
 /// Rows of a job: enough to be worth a thread's start, few enough for all threads to end together.
 const JOB_ROWS: Range<usize> = 1024..4096;
@@ -222,7 +222,7 @@ fn score(
         keep(range.start, &scores);
         Ok(range.len())
     };
-    queue::run(jobs, cpu.threads, work, observer)
+    queue::run(jobs, cpu.threads, || |job, _: GoOn| work(job), observer)
 }
 
 /// Cuts the work by tokens, not by documents: a long document becomes several jobs.

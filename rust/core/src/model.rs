@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 use crate::kernels::{Cpu, default_threads};
 use crate::maxsim::top_k;
 use crate::multivectors::MultiVectors;
-use crate::pool::pool_tokens;
+use crate::pool::{Pooling, pool_tokens};
 use crate::project::{self, DenseShape, Projection};
-use crate::queue::{self, Observer};
+use crate::queue::{self, GoOn, Observer};
 use crate::tokenize::{Role, Spans, TextTokenizer, Tokens};
 
 /// Tokens of a micro-batch unless the caller says otherwise: its activations stay in a core's cache.
@@ -71,6 +71,8 @@ pub struct EncodeOptions<'a> {
     /// Tokens of a micro-batch; `None` means [`BATCH_TOKENS`] (on a GPU [`MAX_BATCH_TOKENS`]), more than
     /// [`MAX_BATCH_TOKENS`] means that.
     pub batch_tokens: Option<usize>,
+    /// How the rows of documents are pooled, besides what the checkpoint does by itself; queries never are.
+    pub pooling: Option<Pooling>,
     /// Called about every 50 ms with the number of texts done; an error, [`Error::Interrupted`] say, ends the call.
     pub observer: Option<Observer<'a>>,
 }
@@ -275,8 +277,8 @@ impl ColBert {
     ) -> Result<Vec<(usize, f32)>> {
         let query = self.encode_queries(&[query])?;
         let documents = self.encode_documents(documents)?;
-        let (cpu, k) = (Cpu { threads: self.threads, ..Cpu::detect()? }, k.unwrap_or(documents.len()));
-        top_k(query.get(0), &(&documents).into(), k, cpu, &mut |_| Ok(()))
+        let k = k.unwrap_or(documents.len());
+        top_k(query.get(0), &(&documents).into(), k, self.cpu()?, &mut |_| Ok(()))
     }
 
     /// One matrix a query, in input order.
@@ -300,7 +302,7 @@ impl ColBert {
     ///
     /// # Errors
     /// [`Error::Argument`] for a prompt or batch size that cannot be, [`Error::Model`] for weights that give rows
-    /// that are not finite, and whatever the observer returns.
+    /// that are not finite, what [`pool_tokens`] says, and whatever the observer returns.
     pub fn encode<T: AsRef<str> + Sync>(
         &self,
         texts: &[T],
@@ -317,18 +319,19 @@ impl ColBert {
         let mut ignore = |_| Ok(());
         let observer = options.observer.unwrap_or(&mut ignore);
         let tokens = self.for_texts(texts, |text| self.tokenizer.tokenize(text, prompt, role), observer)?;
-        let vectors = self.encode_tokens(&tokens, batch_tokens, observer)?;
-        self.pool(vectors, role, observer)
+        let mut vectors = self.encode_tokens(&tokens, batch_tokens, observer)?;
+        let own = self.spec.pooling.as_ref().filter(|spec| spec.roles.contains(&role));
+        let asked = options.pooling.filter(|_| role == Role::Document);
+        for pooling in own.map(|spec| spec.pooling).into_iter().chain(asked) {
+            // All texts are encoded: what is asked now is whether to go on, and no bar goes back.
+            let done = vectors.len();
+            vectors = pool_tokens(vectors.view(), &pooling, self.cpu()?, &mut |_| observer(done))?;
+        }
+        Ok(vectors)
     }
 
-    /// Pools the rows, where the checkpoint says so.
-    fn pool(&self, vectors: MultiVectors, role: Role, observer: Observer) -> Result<MultiVectors> {
-        let Some(spec) = self.spec.pooling.as_ref().filter(|spec| spec.roles.contains(&role)) else {
-            return Ok(vectors);
-        };
-        // All texts are encoded: what is asked now is whether to go on, and no bar goes back.
-        let done = vectors.len();
-        pool_tokens(vectors.view(), &spec.pooling, self.threads, &mut |_| observer(done))
+    fn cpu(&self) -> Result<Cpu> {
+        Ok(Cpu { threads: self.threads, ..Cpu::detect()? })
     }
 
     /// The text of a prompt, for queries or for documents.
@@ -385,11 +388,13 @@ impl ColBert {
     ) -> Result<Vec<U>> {
         let mut results: Vec<Option<U>> = texts.iter().map(|_| None).collect();
         let jobs = texts.iter().zip(&mut results).collect();
-        let work = |(text, result): (&T, &mut Option<U>)| {
-            *result = Some(convert(text.as_ref())?);
-            Ok(0)
+        let worker = || {
+            |(text, result): (&T, &mut Option<U>), _: GoOn| {
+                *result = Some(convert(text.as_ref())?);
+                Ok(0)
+            }
         };
-        queue::run(jobs, self.threads, work, observer)?;
+        queue::run(jobs, self.threads, worker, observer)?;
         Ok(results.into_iter().flatten().collect())
     }
 
@@ -418,7 +423,7 @@ impl ColBert {
         let plan = batch::plan(&lengths, batch_tokens.min(MAX_BATCH_TOKENS));
         let jobs = plan.iter().map(|batch| batch.iter().filter_map(|&i| slots[i].take()).collect()).collect();
         let threads = if self.device == Device::Cpu { self.threads } else { 1 };
-        queue::run(jobs, threads, |texts| self.encode_batch(texts), observer)?;
+        queue::run(jobs, threads, || |texts, _: GoOn| self.encode_batch(texts), observer)?;
         MultiVectors::new(data, offsets, dim)
     }
 

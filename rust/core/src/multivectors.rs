@@ -10,6 +10,14 @@ pub struct MultiVectors {
     dim: usize,
 }
 
+/// The place of one text's rows in a result that is being computed.
+pub(crate) struct Slot<'a> {
+    /// Room for the most rows that the text can have.
+    pub(crate) data: &'a mut [f32],
+    /// How many rows it has; as many as there is room for, unless set.
+    pub(crate) rows: &'a mut usize,
+}
+
 /// A borrowed [`MultiVectors`].
 #[derive(Debug, Clone, Copy)]
 pub struct MultiVectorsView<'a> {
@@ -26,6 +34,36 @@ impl MultiVectors {
     pub fn new(data: Vec<f32>, offsets: Vec<usize>, dim: usize) -> Result<Self> {
         MultiVectorsView::new(&data, &offsets, dim)?;
         Ok(Self { data, offsets, dim })
+    }
+
+    /// Matrices that are written straight to their places: `fill` gets a slot a text, with room for the `most` rows of
+    /// each, and where it wrote fewer the gaps are closed.
+    pub(crate) fn filled(
+        most: &[usize],
+        dim: usize,
+        fill: impl FnOnce(Vec<Slot>) -> Result<()>,
+    ) -> Result<Self> {
+        let mut data = vec![0.0; most.iter().sum::<usize>() * dim];
+        let mut rows = most.to_vec();
+        let mut slots = Vec::with_capacity(most.len());
+        let mut rest = data.as_mut_slice();
+        for (rows, most) in rows.iter_mut().zip(most) {
+            let (slot, after) = rest.split_at_mut(most * dim);
+            slots.push(Slot { data: slot, rows });
+            rest = after;
+        }
+        fill(slots)?;
+        let mut offsets = vec![0];
+        let (mut start, mut end) = (0, 0);
+        for (rows, most) in rows.iter().zip(most) {
+            if start > end {
+                data.copy_within(start * dim..(start + rows) * dim, end * dim);
+            }
+            (start, end) = (start + most, end + rows);
+            offsets.push(end);
+        }
+        data.truncate(end * dim);
+        Self::new(data, offsets, dim)
     }
 
     /// All rows, one after the other.

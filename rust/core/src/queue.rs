@@ -1,16 +1,20 @@
 //! One queue of jobs, several threads that take from it, the calling thread among them.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How long the caller may go unasked whether to go on.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Called now and then with how much is done; its error, [`crate::Error::Interrupted`] say, ends the work.
 pub type Observer<'a> = &'a mut dyn FnMut(usize) -> Result<()>;
+
+/// What a long job asks every few milliseconds; at an error it is to stop, and return that error.
+pub(crate) type GoOn<'a> = &'a mut dyn FnMut() -> Result<()>;
 
 /// Asks an observer about every 50 ms, however often it is reminded.
 pub(crate) struct Ticker<'a> {
@@ -33,99 +37,184 @@ impl<'a> Ticker<'a> {
     }
 }
 
-/// Does `work` on every job, with `threads` threads in all. While jobs are left, `observer` is called on the calling
-/// thread about every 50 ms with the sum of what `work` returned so far (the units done); its error, or the first
-/// of `work`, ends the whole after the jobs under way.
+/// Has every job done by one of `threads` threads in all, each of which gets one from `worker` and keeps it: what a
+/// worker holds is used from job to job. `observer` is called on the calling thread about every 50 ms with the sum of
+/// what the workers returned so far (the units done); its error, or the first of a worker, ends the whole, jobs under
+/// way where they ask whether to go on.
 ///
 /// Threads live for one call only: nothing is left behind that a `fork` could break.
-pub(crate) fn run<J: Send>(
+pub(crate) fn run<J: Send, W: FnMut(J, GoOn<'_>) -> Result<usize>>(
     jobs: Vec<J>,
     threads: usize,
-    work: impl Fn(J) -> Result<usize> + Sync,
+    worker: impl Fn() -> W + Sync,
     observer: Observer,
 ) -> Result<()> {
     let threads = threads.clamp(1, jobs.len().max(1));
     let queue = Mutex::new(jobs.into_iter());
-    let next = || queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let done = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
-    let step = |job| -> Result<()> {
-        let units = work(job).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-        done.fetch_add(units, Ordering::Relaxed);
-        Ok(())
+    let failure = OnceLock::new();
+    let failed = || failure.get().map_or(Ok(()), |_: &Error| Err(Error::Interrupted));
+    let work = |go_on: GoOn| {
+        let mut worker = worker();
+        while failure.get().is_none() {
+            let Some(job) = next() else { break };
+            let outcome = worker(job, &mut *go_on).and_then(|units| {
+                done.fetch_add(units, Ordering::Relaxed);
+                go_on()
+            });
+            // Only the first failure is told: the others may be its consequence.
+            outcome.unwrap_or_else(|error| drop(failure.set(error)));
+        }
     };
     std::thread::scope(|scope| {
-        let helper = || -> Result<()> {
-            while !stop.load(Ordering::Relaxed) {
-                let Some(job) = next() else { break };
-                step(job)?;
+        let (at_work, helpers_left) = mpsc::channel::<()>();
+        let helper = |at_work: mpsc::Sender<()>| {
+            let work = &work;
+            let mut failed = failed;
+            move || {
+                let _at_work = at_work;
+                work(&mut failed);
             }
-            Ok(())
         };
         // Where no more threads can be had, those that could do the work.
-        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, helper).ok();
+        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, helper(at_work.clone())).ok();
         let helpers: Vec<_> = (1..threads).map_while(spawn).collect();
-        let own = (|| {
-            let mut ticker = Ticker::new(&mut *observer);
-            while !stop.load(Ordering::Relaxed) {
-                let Some(job) = next() else { break };
-                step(job)?;
-                let asked = ticker.remind(done.load(Ordering::Relaxed));
-                asked.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-            }
-            Ok(())
-        })();
-        let others =
-            helpers.into_iter().map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        others.fold(own, Result::and)
-    })?;
-    observer(done.into_inner())
+        drop(at_work);
+        let mut ticker = Ticker::new(&mut *observer);
+        let mut ask = || failed().and_then(|()| ticker.remind(done.load(Ordering::Relaxed)));
+        work(&mut ask);
+        // The helpers' last jobs may be long ones.
+        while !helpers.is_empty() && helpers_left.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            ask().unwrap_or_else(|error| drop(failure.set(error)));
+        }
+        for helper in helpers {
+            helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    });
+    match failure.into_inner() {
+        Some(error) => Err(error),
+        None => observer(done.into_inner()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
 
     #[test]
     fn every_job_runs_once_on_any_number_of_threads() {
         for threads in [0, 1, 2, 9] {
             let sum = AtomicUsize::new(0);
             let mut last = 0;
-            let work = |job: usize| {
-                sum.fetch_add(job, Ordering::Relaxed);
-                Ok(1)
+            let worker = || {
+                |job: usize, _: GoOn| {
+                    sum.fetch_add(job, Ordering::Relaxed);
+                    Ok(1)
+                }
             };
             let mut tick = |done| {
                 last = done;
                 Ok(())
             };
-            run((0..100).collect(), threads, work, &mut tick).expect("no job fails");
+            run((0..100).collect(), threads, worker, &mut tick).expect("no job fails");
             assert_eq!((sum.into_inner(), last), (4950, 100));
         }
     }
 
     #[test]
+    fn what_a_worker_holds_stays_with_its_thread() {
+        let workers = AtomicUsize::new(0);
+        let worker = || {
+            workers.fetch_add(1, Ordering::Relaxed);
+            let mut jobs = 0;
+            move |_: usize, _: GoOn| {
+                jobs += 1;
+                Ok(jobs)
+            }
+        };
+        let mut done = 0;
+        let mut tick = |units| {
+            done = units;
+            Ok(())
+        };
+        run((0..100).collect(), 1, worker, &mut tick).expect("no job fails");
+        assert_eq!((workers.into_inner(), done), (1, 5050));
+    }
+
+    #[test]
     fn the_first_error_ends_the_queue() {
         let ran = AtomicUsize::new(0);
-        let work = |job: usize| {
-            ran.fetch_add(1, Ordering::Relaxed);
-            if job == 3 { Err(Error::Interrupted) } else { Ok(1) }
+        let worker = || {
+            |job: usize, _: GoOn| {
+                ran.fetch_add(1, Ordering::Relaxed);
+                if job == 3 { Err(Error::shape("job", job, "another")) } else { Ok(1) }
+            }
         };
-        let result = run((0..10_000).collect(), 2, work, &mut |_| Ok(()));
-        assert!(matches!(result, Err(Error::Interrupted)));
+        let result = run((0..10_000).collect(), 2, worker, &mut |_| Ok(()));
+        assert!(matches!(result, Err(Error::Shape { .. })));
         assert!(ran.into_inner() < 10_000);
     }
 
     #[test]
     fn a_tick_can_stop_the_work() {
-        let work = |_: usize| {
-            std::thread::sleep(Duration::from_millis(10));
-            Ok(1)
+        let worker = || {
+            |_: usize, _: GoOn| {
+                std::thread::sleep(Duration::from_millis(10));
+                Ok(1)
+            }
         };
         let begun = Instant::now();
-        let result = run((0..1000).collect(), 2, work, &mut |_| Err(Error::Interrupted));
+        let result = run((0..1000).collect(), 2, worker, &mut |_| Err(Error::Interrupted));
         assert!(matches!(result, Err(Error::Interrupted)));
         assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+
+    /// Works until it is told to stop, or for `seconds`.
+    fn long_job(seconds: u64, go_on: GoOn) -> Result<usize> {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(seconds) {
+            std::thread::sleep(Duration::from_millis(1));
+            go_on()?;
+        }
+        Ok(1)
+    }
+
+    #[test]
+    fn a_tick_can_stop_a_long_job_on_any_thread() {
+        // One job or several, the last ones on helpers while the caller has nothing left to do.
+        for (jobs, threads) in [(vec![60], 1), (vec![60, 60], 2), (vec![0, 60], 2), (vec![60, 0, 0, 0], 3)] {
+            let begun = Instant::now();
+            let result = run(jobs, threads, || long_job, &mut |_| Err(Error::Interrupted));
+            assert!(matches!(result, Err(Error::Interrupted)));
+            assert!(begun.elapsed() < Duration::from_secs(10));
+        }
+    }
+
+    #[test]
+    fn an_error_stops_the_long_jobs_of_the_others_and_is_the_one_that_is_told() {
+        for order in [[0, 60], [60, 0]] {
+            let begun = Instant::now();
+            let worker = || {
+                |seconds: u64, go_on: GoOn| {
+                    if seconds == 0 {
+                        return Err(Error::shape("job", seconds, "a long one"));
+                    }
+                    long_job(seconds, go_on)
+                }
+            };
+            let result = run(order.to_vec(), 2, worker, &mut |_| Ok(()));
+            assert!(matches!(result, Err(Error::Shape { .. })));
+            assert!(begun.elapsed() < Duration::from_secs(10));
+        }
+    }
+
+    #[test]
+    fn the_caller_does_not_sleep_when_the_helpers_are_done() {
+        let begun = Instant::now();
+        for _ in 0..100 {
+            run(vec![(); 4], 4, || |(), _: GoOn| Ok(1), &mut |_| Ok(())).expect("no job fails");
+        }
+        assert!(begun.elapsed() < 100 * TICK / 2);
     }
 }

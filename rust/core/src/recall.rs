@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::kernels::Cpu;
 use crate::ops::{Matrix, Store, matmul};
-use crate::queue::{self, Observer};
+use crate::queue::{self, GoOn, Observer};
 
 /// Queries that a thread takes at a time.
 const JOB: usize = 16;
@@ -87,7 +87,7 @@ impl Candidates {
             Ok(height)
         };
         let jobs = queries.chunks(JOB * size).zip(self.found.chunks_mut(JOB)).collect();
-        queue::run(jobs, cpu.threads, work, observer)?;
+        queue::run(jobs, cpu.threads, || |job, _: GoOn| work(job), observer)?;
         self.seen += vectors.len() / size;
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernels::Cpu;
 use crate::matrices::Matrices;
 use crate::maxsim::check;
-use crate::queue::{self, Observer};
+use crate::queue::{self, GoOn, Observer};
 
 /// Texts a thread takes at a time.
 const JOB: usize = 4;
@@ -41,7 +41,12 @@ pub(crate) fn one_each(
         }
         Ok(vectors.len() / size)
     };
-    queue::run(vectors.chunks_mut(JOB * size).enumerate().collect(), cpu.threads, work, observer)?;
+    queue::run(
+        vectors.chunks_mut(JOB * size).enumerate().collect(),
+        cpu.threads,
+        || |job, _: GoOn| work(job),
+        observer,
+    )?;
     Ok(vectors)
 }
 

@@ -1,6 +1,5 @@
 //! Scores and single vectors from multi-vectors.
 
-use chandelier::kernels::default_threads;
 use chandelier::{Cpu, MultiVectorsView, Pooling};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -107,7 +106,7 @@ pub(crate) fn pool_tokens<'py>(
     let options = Pooling { factor: pool_factor, protected: protected_tokens, normalize: false };
     let (data, offsets) = detached_with_progress(py, None, move |observer| {
         let documents = MultiVectorsView::new(data, offsets, dim)?;
-        let pooled = chandelier::pool_tokens(documents, &options, default_threads(), observer)?;
+        let pooled = chandelier::pool_tokens(documents, &options, Cpu::detect()?, observer)?;
         let (data, offsets, _) = pooled.into_parts();
         Ok((data, offsets_to_numpy(offsets)?))
     })?;

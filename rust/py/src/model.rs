@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chandelier::checkpoint::Setting;
 use chandelier::device::{Device, Dtype};
 use chandelier::tokenize::Spans;
-use chandelier::{ColBert, EncodeOptions, ExplainedText, Knobs, OpenOptions, Prompt, Role};
+use chandelier::{ColBert, EncodeOptions, ExplainedText, Knobs, OpenOptions, Pooling, Prompt, Role};
 use numpy::ndarray::Array2;
 use numpy::{IntoPyArray, PyArray1, PyArray2};
 use pyo3::prelude::*;
@@ -174,8 +174,9 @@ impl Model {
         detached(py, || self.inner.fingerprint())
     }
 
-    /// Encodes texts: rows (n, dim) float32 and offsets (texts + 1,) int64. `argument` is the name to blame.
-    #[pyo3(signature = (texts, *, argument, is_query, prompt, prompt_name, batch_tokens, on_progress))]
+    /// Encodes texts: rows (n, dim) float32 and offsets (texts + 1,) int64. `argument` is the name to blame,
+    /// `pooling` the factor and how many rows are protected from it.
+    #[pyo3(signature = (texts, *, argument, is_query, prompt, prompt_name, pooling, batch_tokens, on_progress))]
     #[allow(clippy::too_many_arguments)]
     fn encode<'py>(
         &self,
@@ -185,6 +186,7 @@ impl Model {
         is_query: bool,
         prompt: Given<'py>,
         prompt_name: Given<'py>,
+        pooling: (usize, usize),
         batch_tokens: Given<'py>,
         on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Encoded<'py>> {
@@ -192,8 +194,11 @@ impl Model {
         let prompt = GivenPrompt::new(&prompt, &prompt_name)?;
         let prompt = prompt.get(py)?;
         let texts = arguments::texts(argument, texts)?;
+        let (factor, protected) = pooling;
+        let pooling = Pooling { factor: factor as f64, protected, normalize: false };
         let (data, offsets, dim) = detached_with_progress(py, on_progress.as_ref(), |observer| {
-            let options = EncodeOptions { prompt, batch_tokens, observer: Some(observer) };
+            let options =
+                EncodeOptions { prompt, batch_tokens, pooling: Some(pooling), observer: Some(observer) };
             let (data, offsets, dim) = self.inner.encode(&texts, role(is_query), options)?.into_parts();
             Ok((data, offsets_to_numpy(offsets)?, dim))
         })?;

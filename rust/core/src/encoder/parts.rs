@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use crate::checkpoint::{JsonFile, Weights};
 use crate::error::Result;
 use crate::ops::{Activation, LayerNorm, Linear, RmsNorm};
-use crate::queue;
+use crate::queue::{self, GoOn};
 
 /// A size that the configuration must give.
 pub(super) fn size(config: &JsonFile, key: &str) -> Result<usize> {
@@ -128,11 +128,13 @@ pub(super) fn each_layer<T: Send>(
 ) -> Result<Vec<T>> {
     let mut layers: Vec<Option<Result<T>>> = (0..count).map(|_| None).collect();
     let jobs = layers.iter_mut().enumerate().collect();
-    let work = |(index, place): (usize, &mut Option<Result<T>>)| {
-        *place = Some(load(index));
-        Ok(1)
+    let worker = || {
+        |(index, place): (usize, &mut Option<Result<T>>), _: GoOn| {
+            *place = Some(load(index));
+            Ok(1)
+        }
     };
-    queue::run(jobs, weights.threads(), work, &mut |_| Ok(()))?;
+    queue::run(jobs, weights.threads(), worker, &mut |_| Ok(()))?;
     // The first layer's error, whichever thread came to one first.
     layers.into_iter().flatten().collect()
 }
