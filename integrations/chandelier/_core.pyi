@@ -83,6 +83,7 @@ class Model:
         is_query: bool,
         prompt: str | None,
         prompt_name: str | None,
+        pooling: tuple[int, int],
         batch_tokens: int | None,
         on_progress: Callable[[int], object] | None,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]: ...

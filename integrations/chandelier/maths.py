@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
 from chandelier import _core
-from chandelier.exceptions import ArgumentError
-from chandelier.multivectors import Float32Array, Matrices, MultiVectors, as_matrix, as_multivectors, in_place
+from chandelier.multivectors import (
+    Float32Array,
+    Matrices,
+    MultiVectors,
+    as_matrix,
+    as_multivectors,
+    checked_count,
+    in_place,
+)
 
 __all__ = ["maxsim", "maxsim_matrix", "pool_tokens", "top_k"]
 
@@ -86,43 +91,41 @@ def top_k(query: npt.ArrayLike, documents: Matrices, k: int) -> tuple[npt.NDArra
     return _core.top_k(rows, *in_place("documents", documents, rows.shape[1], "the query"), k)
 
 
-def pool_tokens(documents: Matrices, pool_factor: float, *, protected_tokens: int = 1) -> MultiVectors:
+def pool_tokens(documents: Matrices, pool_factor: int, *, protected_tokens: int = 1) -> MultiVectors:
     """Replace similar rows of a document by their mean, for an index that is `pool_factor` times smaller.
 
     As PyLate (1.5 and newer) does it, row for row: Ward linkage over cosine distances, cut into `n // pool_factor`
     clusters of the `n` rows that are not protected, in the order of scipy's `fcluster`. Means are not made unit rows.
-    Time and memory grow with the square of a document's rows.
+    Documents are spread over all cores. Time and memory grow with the square of a document's rows: 8 bytes for each
+    pair.
 
     Args:
-        documents: `MultiVectors` or a list of `(tokens, dim)` arrays of unit rows.
-        pool_factor: How many rows become one; at least 1, fractions allowed.
+        documents: `MultiVectors` or a list of `(tokens, dim)` arrays of unit rows; a document may have no rows.
+        pool_factor: How many rows become one, a whole number of at least 1.
         protected_tokens: How many rows at the start, `[CLS]` say, stay as they are.
 
+    Returns:
+        One float32 matrix a document.
+
     Raises:
-        ArgumentError: If a number is out of range, or a value is NaN or infinite.
+        ArgumentError: If a number is out of range, a value is NaN or infinite, or a document's distances do not fit
+            into memory.
+        ShapeError: If a matrix is not 2-D, or has rows of another length; it names the document.
+        KeyboardInterrupt: On Ctrl-C, at once.
 
     Examples:
         >>> import numpy as np
-        >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, 1.0]])
-        >>> pool_tokens([rows], 1.5)[0].tolist()
+        >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        >>> pool_tokens([rows], 2)[0].tolist()
         [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]
     """
     vectors = as_multivectors("documents", documents)
-    if isinstance(pool_factor, bool) or not isinstance(pool_factor, (int, float, np.integer, np.floating)):
-        got = type(pool_factor).__name__
-        raise ArgumentError(f"pool_factor: got {got}, wanted a number of at least 1", argument="pool_factor")
-    try:
-        factor = float(pool_factor)
-    except OverflowError:
-        factor = math.inf
-    if (
-        isinstance(protected_tokens, bool)
-        or not isinstance(protected_tokens, (int, np.integer))
-        or protected_tokens < 0
-    ):
-        wanted = "a whole number from 0"
-        raise ArgumentError(f"protected_tokens: got {protected_tokens!r}, wanted {wanted}", argument="protected_tokens")
-    protected = min(int(protected_tokens), len(vectors.data))
+    factor, protected = checked_pooling(pool_factor, protected_tokens)
     if not len(vectors):
         return vectors
     return MultiVectors.own(*_core.pool_tokens(vectors.data, vectors.offsets, factor, protected))
+
+
+def checked_pooling(pool_factor: int, protected_tokens: int) -> tuple[int, int]:
+    """Both as whole numbers in their ranges."""
+    return checked_count("pool_factor", pool_factor), checked_count("protected_tokens", protected_tokens, least=0)

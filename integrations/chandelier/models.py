@@ -16,7 +16,7 @@ from chandelier import _core
 from chandelier.exceptions import ArgumentError
 from chandelier.explanation import Explanation
 from chandelier.hub import HubOptions, locate, snapshot
-from chandelier.maths import maxsim_matrix, top_k
+from chandelier.maths import checked_pooling, maxsim_matrix, top_k
 from chandelier.multivectors import Float32Array, FloatArray, Matrices, MultiVectors, checked_count
 
 __all__ = ["ColBERT", "Ranked", "Tokens", "from_bert"]
@@ -275,29 +275,55 @@ class ColBERT:
             ArgumentError: If `texts` is not a list of str (it names the index), or a prompt is unknown.
             KeyboardInterrupt: On Ctrl-C, at once.
         """
-        return self._encode(texts, "texts", True, prompt, prompt_name, batch_tokens, progress)
+        return self._encode(
+            texts, "texts", True, prompt=prompt, prompt_name=prompt_name, batch_tokens=batch_tokens, progress=progress
+        )
 
     def encode_documents(
         self,
         texts: Iterable[str],
         *,
+        pool_factor: int = 1,
+        protected_tokens: int = 1,
         prompt: str | None = None,
         prompt_name: str | None = None,
         batch_tokens: int | None = None,
         progress: bool = False,
     ) -> MultiVectors:
-        """Encode documents, in order; see `encode_queries`.
+        """Encode documents, in order; see `encode_queries` for the other arguments.
+
+        Args:
+            texts: The documents; an empty list gives an empty result.
+            pool_factor: How many rows become one, for a smaller index: the same as `pool_tokens` of the result. A
+                checkpoint that pools by itself has done so before.
+            protected_tokens: How many rows at the start `pool_factor` leaves alone.
+            prompt: Put before every text.
+            prompt_name: The name of one of `prompts`.
+            batch_tokens: Tokens of a micro-batch.
+            progress: Show a bar.
 
         Returns:
             One float32 matrix of unit rows `(tokens, dim)` a document: cut at `document_length` tokens, without the
-            rows of skiplist tokens.
+            rows of skiplist tokens. Rows that were pooled are means, and no longer of length 1.
 
         Examples:
             >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint")
             >>> [len(rows) for rows in model.encode_documents(["one, two, three", ""], batch_tokens=512)]
             [8, 3]
+            >>> [len(rows) for rows in model.encode_documents(["one, two, three", ""], pool_factor=2)]
+            [4, 2]
         """
-        return self._encode(texts, "texts", False, prompt, prompt_name, batch_tokens, progress)
+        pooling = checked_pooling(pool_factor, protected_tokens)
+        return self._encode(
+            texts,
+            "texts",
+            False,
+            pooling=pooling,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
 
     @overload
     def encode(  # type: ignore[overload-overlap]  # a str is an iterable of str, and comes first
@@ -305,6 +331,8 @@ class ColBERT:
         sentences: str,
         *,
         is_query: bool = ...,
+        pool_factor: int = ...,
+        protected_tokens: int = ...,
         prompt: str | None = ...,
         prompt_name: str | None = ...,
         batch_tokens: int | None = ...,
@@ -319,6 +347,8 @@ class ColBERT:
         sentences: Iterable[str],
         *,
         is_query: bool = ...,
+        pool_factor: int = ...,
+        protected_tokens: int = ...,
         prompt: str | None = ...,
         prompt_name: str | None = ...,
         batch_tokens: int | None = ...,
@@ -332,6 +362,8 @@ class ColBERT:
         sentences: str | Iterable[str],
         *,
         is_query: bool = False,
+        pool_factor: int = 1,
+        protected_tokens: int = 1,
         prompt: str | None = None,
         prompt_name: str | None = None,
         batch_tokens: int | None = None,
@@ -344,6 +376,8 @@ class ColBERT:
         Args:
             sentences: The texts, or one text.
             is_query: Whether they are queries.
+            pool_factor: As for `encode_documents`; queries are never pooled, as in PyLate.
+            protected_tokens: How many rows at the start are not pooled.
             prompt: As for `encode_queries`, and so are `prompt_name`, `batch_tokens` and `progress`.
             prompt_name: The name of one of `prompts`.
             batch_tokens: Tokens of a micro-batch.
@@ -361,7 +395,17 @@ class ColBERT:
         progress = progress if show_progress_bar is None else show_progress_bar
         single = isinstance(sentences, str)
         texts = [sentences] if isinstance(sentences, str) else sentences
-        vectors = self._encode(texts, "sentences", is_query, prompt, prompt_name, batch_tokens, progress)
+        pooling = checked_pooling(pool_factor, protected_tokens)
+        vectors = self._encode(
+            texts,
+            "sentences",
+            is_query,
+            pooling=pooling,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
         return vectors[0] if single else list(vectors)
 
     def similarity(self, queries: Matrices, documents: Matrices) -> Float32Array:
@@ -474,10 +518,12 @@ class ColBERT:
         texts: Iterable[str],
         argument: str,
         is_query: bool,
-        prompt: str | None,
-        prompt_name: str | None,
-        batch_tokens: int | None,
-        progress: bool,
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        pooling: tuple[int, int] = (1, 1),
+        batch_tokens: int | None = None,
+        progress: bool = False,
     ) -> MultiVectors:
         def encode(texts: Iterable[str], on_progress: Callable[[int], object] | None = None) -> MultiVectors:
             parts = self._model.encode(
@@ -486,6 +532,7 @@ class ColBERT:
                 is_query=is_query,
                 prompt=prompt,
                 prompt_name=prompt_name,
+                pooling=pooling,
                 batch_tokens=batch_tokens,
                 on_progress=on_progress,
             )
@@ -567,7 +614,7 @@ def _rerank(
         raise ArgumentError(f"query: got {type(query).__name__}, wanted a str, one query a call", argument="query")
     if k is not None:
         checked_count("top_k", k)
-    rows = model._encode([query], "query", True, None, prompt_names[0], None, False)[0]
+    rows = model._encode([query], "query", True, prompt_name=prompt_names[0])[0]
     texts: list[str] | None = None
     vectors: Matrices
     if isinstance(documents, MultiVectors):
@@ -581,7 +628,8 @@ def _rerank(
             vectors = MultiVectors.from_arrays(items)
         else:
             texts = items
-            vectors = model._encode(texts, "documents", False, None, prompt_names[1], None, progress)
+            named = prompt_names[1]
+            vectors = model._encode(texts, "documents", False, prompt_name=named, progress=progress)
     if not len(vectors):
         return []
     indices, scores = top_k(rows, vectors, len(vectors) if k is None else int(k))

@@ -106,6 +106,35 @@ def test_ctrl_c_ends_the_other_long_calls(goldens: Path, call: str) -> None:
     assert seconds < PROMPTLY
 
 
+ONE_DOCUMENT = """
+import sys
+import numpy as np
+from chandelier import pool_tokens
+rows = np.random.default_rng(0).standard_normal((16_000, 8)).astype(np.float32) / 3
+print("ready", flush=True)
+try:
+    pool_tokens([rows], 2)
+    print("finished", flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    raise
+"""
+
+
+def test_ctrl_c_ends_the_pooling_of_one_large_document() -> None:
+    # 6 s or more if it is let alone, and one job: what asks is inside it.
+    with subprocess.Popen(
+        [sys.executable, "-c", ONE_DOCUMENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(1.0)
+        begun = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
+        assert time.perf_counter() - begun < 2
+
+
 ALARM = """
 import signal, sys, time
 from chandelier import ColBERT

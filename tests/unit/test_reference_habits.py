@@ -153,10 +153,17 @@ def test_a_name_that_is_an_address_is_no_path() -> None:
             open_model("https://hub.example/organisation/name")
 
 
-@pytest.mark.parametrize("factor", [10**400, float("inf"), 0.5, 0, -1])
-def test_a_pool_factor_is_a_finite_number_of_at_least_1(factor: float) -> None:
-    with pytest.raises(ArgumentError, match="pool_factor"):
-        pool_tokens([np.eye(4)], factor)
+@pytest.mark.parametrize("factor", [10**400, float("inf"), float("nan"), 2.0, 1.5, 0.5, 0, -1, True, "2", None])
+def test_a_pool_factor_is_a_whole_number_of_at_least_1(goldens: Path, factor: Any) -> None:
+    model = ColBERT(goldens / "a_bert_pylate" / "checkpoint")
+    for call in (
+        lambda: pool_tokens([np.eye(4)], factor),
+        lambda: model.encode_documents(["a"], pool_factor=factor),
+        lambda: model.encode(["a"], pool_factor=factor),
+    ):
+        with pytest.raises(ArgumentError, match="pool_factor") as caught:
+            call()
+        assert caught.value.argument == "pool_factor"
 
 
 def test_protected_tokens_may_be_none_or_more_than_there_are() -> None:

@@ -129,7 +129,14 @@ def _encode_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser = _command_parser(subparsers, "encode", commands.encode, about, epilog=INPUT_HELP)
     _add_input(parser)
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the safetensors file to write")
-    parser.add_argument("--queries", action="store_true", help="encode as queries instead of documents")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--queries", action="store_true", help="encode as queries instead of documents")
+    kind.add_argument(
+        "--pool-factor", type=_positive, metavar="N", default=1, help="make one row of about N similar ones"
+    )
+    parser.add_argument(
+        "--protected-tokens", type=_count, metavar="N", default=1, help="rows at the start that are not pooled"
+    )
     parser.add_argument("--prompt-name", type=_utf8, metavar="NAME", help="prepend this prompt of the checkpoint")
     parser.add_argument("--batch-tokens", type=_positive, metavar="N", help="tokens in one batch")
     parser.add_argument("--threads", type=_positive, metavar="N", help="threads to compute with")
@@ -188,12 +195,20 @@ def _add_ranking(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(value: str) -> int:
+    return _whole(value, 1)
+
+
+def _count(value: str) -> int:
+    return _whole(value, 0)
+
+
+def _whole(value: str, least: int) -> int:
     try:
         number = int(value)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number above 0")
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from {least}")
     return number
 
 

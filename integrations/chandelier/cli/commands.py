@@ -12,6 +12,7 @@ import time
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,9 @@ def encode(arguments: argparse.Namespace) -> None:
     output = _output_path(arguments, arguments.output, "-o")
     model = _open_model(arguments)
     texts = [item.text for item in read_items(arguments)]
-    encode_texts = model.encode_queries if arguments.queries else model.encode_documents
+    factor, protected = arguments.pool_factor, arguments.protected_tokens
+    encode_documents = partial(model.encode_documents, pool_factor=factor, protected_tokens=protected)
+    encode_texts = model.encode_queries if arguments.queries else encode_documents
     started = time.perf_counter()
     vectors = encode_texts(
         texts,
