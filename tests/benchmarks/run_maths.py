@@ -41,11 +41,10 @@ def chandelier_side(data: Data, files: Path) -> tuple[dict[str, Any], Forms]:
         "mapped_float32": {flat: Form(lambda: maxsim(query, vectors(mapped.float32)))},
         "mapped_float16": {flat: Form(lambda: maxsim(query, vectors(mapped.float16)))},
     }
-    if hasattr(chandelier, "Muvera"):
-        muvera = chandelier.Muvera(data.sizes.dim, **MUVERA)
-        to_encode, to_search = vectors(data.encoded_documents), vectors(data.encoded_queries)
-        forms["fde_documents"] = {flat: Form(lambda: muvera.encode_documents(to_encode))}
-        forms["fde_queries"] = {flat: Form(lambda: muvera.encode_queries(to_search))}
+    muvera = chandelier.Muvera(data.sizes.dim, **MUVERA)
+    to_encode, to_search = vectors(data.encoded_documents), vectors(data.encoded_queries)
+    forms["fde_documents"] = {flat: Form(lambda: muvera.encode_documents(to_encode))}
+    forms["fde_queries"] = {flat: Form(lambda: muvera.encode_queries(to_search))}
     for tokens in POOLED_TOKENS:
         pool = partial(pool_tokens, vectors(data.pooled(tokens)), POOL_FACTOR, protected_tokens=PROTECTED_TOKENS)
         forms[f"pool_{tokens}"] = {flat: Form(pool, joined)}
