@@ -1,6 +1,7 @@
 //! [`MultiVectors`]: one matrix a text, stored end to end. The one value that flows on from the encoder.
 
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// Matrices `(tokens, dim)` of several texts, flat: the rows of text `i` are `offsets[i]..offsets[i + 1]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +44,7 @@ impl MultiVectors {
         dim: usize,
         fill: impl FnOnce(Vec<Slot>) -> Result<()>,
     ) -> Result<Self> {
-        let mut data = vec![0.0; most.iter().sum::<usize>() * dim];
+        let mut data = memory::zeros(most.iter().sum::<usize>() * dim);
         let mut rows = most.to_vec();
         let mut slots = Vec::with_capacity(most.len());
         let mut rest = data.as_mut_slice();
