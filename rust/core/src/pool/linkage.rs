@@ -99,3 +99,51 @@ fn smallest(mut lanes: [f64; LANES]) -> f64 {
     }
     lanes[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::clusters;
+    use super::*;
+    use crate::error::Error;
+
+    fn labels(vectors: usize, condensed: &[f64], clusters: usize) -> Vec<usize> {
+        let mut linkage = Linkage::default();
+        let merges = linkage.merge_all(&mut Square::of(vectors, condensed), &mut || Ok(()));
+        clusters::cut(merges.expect("nobody interrupts"), clusters)
+    }
+
+    #[test]
+    fn clusters_are_numbered_as_scipy_does() {
+        // linkage([.5, .1, .9, .9, .8, .2, .9, .9, .9, .7], "ward") and its fcluster(..., t, "maxclust").
+        let condensed = [0.5, 0.1, 0.9, 0.9, 0.8, 0.2, 0.9, 0.9, 0.9, 0.7];
+        let labels = [1, 2, 3, 4].map(|clusters| labels(5, &condensed, clusters));
+        assert_eq!(labels, [[1, 1, 1, 1, 1], [1, 2, 1, 2, 2], [1, 2, 1, 2, 3], [1, 2, 1, 3, 4]]);
+    }
+
+    #[test]
+    fn the_nearest_place_is_the_first_of_equal_ones_that_are_not_gone() {
+        let mut row = vec![3.0; 5 * LANES];
+        let mut gone = vec![0.0; row.len()];
+        for places in [[70, 40, 41], [79, 17, 33], [5, 1, 0], [64, 16, 32]] {
+            places.iter().for_each(|&place| row[place] = 1.0);
+            let first = *places.iter().min().expect("some");
+            assert_eq!(nearest(&row, &gone), (first, 1.0));
+            gone[first] = f64::INFINITY;
+            let second = *places.iter().filter(|&&place| place != first).min().expect("some");
+            assert_eq!(nearest(&row, &gone), (second, 1.0));
+            gone[first] = 0.0;
+            row.fill(3.0);
+        }
+    }
+
+    #[test]
+    fn an_interrupt_ends_a_large_linkage() {
+        let n = 1500;
+        let condensed: Vec<f64> = (0..n * (n - 1) / 2).map(|i| (i * 7919 % 104_729) as f64).collect();
+        let mut square = Square::of(n, &condensed);
+        let mut linkage = Linkage::default();
+        let outcome = linkage.merge_all(&mut square, &mut || Err(Error::Interrupted));
+        assert!(matches!(outcome, Err(Error::Interrupted)));
+        assert!(square.live() > 1);
+    }
+}

@@ -7,6 +7,8 @@ mod clusters;
 mod linkage;
 mod square;
 
+use multiversion::multiversion;
+
 use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Simd};
 use crate::multivectors::{MultiVectors, MultiVectorsView, Slot};
@@ -83,8 +85,7 @@ pub fn pool_tokens(
     observer: Observer,
 ) -> Result<MultiVectors> {
     options.check()?;
-    let finite = |rows: &[f32]| rows.iter().fold(true, |finite, x| finite & x.is_finite());
-    if let Some(index) = documents.iter().position(|rows| !finite(rows)) {
+    if let Some(index) = documents.iter().position(|rows| !all_finite(rows)) {
         return Err(Error::argument(
             &format!("documents[{index}]"),
             "a value that is not finite",
@@ -114,13 +115,14 @@ pub fn pool_tokens(
 
 /// Pools one document after the other in the same memory.
 pub(crate) struct Pooler {
+    simd: Simd,
     square: square::Square,
     linkage: linkage::Linkage,
 }
 
 impl Pooler {
     pub(crate) fn new(simd: Simd) -> Self {
-        Self { square: square::Square::new(simd), linkage: linkage::Linkage::default() }
+        Self { simd, square: square::Square::default(), linkage: linkage::Linkage::default() }
     }
 
     /// Pools `rows`, which an error blames by name and index, into `out`, which has room for [`Pooling::most_rows`];
@@ -150,7 +152,7 @@ impl Pooler {
                     wanted,
                 ));
             }
-            self.square.measure(others, dim, go_on)?;
+            self.square.measure(self.simd, others, dim, go_on)?;
             let merges = self.linkage.merge_all(&mut self.square, go_on)?;
             count = means(others, dim, &clusters::cut(merges, clusters), pooled);
         } else {
@@ -163,7 +165,13 @@ impl Pooler {
     }
 }
 
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn all_finite(values: &[f32]) -> bool {
+    values.iter().fold(true, |finite, x| finite & (x.abs() < f32::INFINITY))
+}
+
 /// The mean of each cluster's rows, and how many there are: sums in float32 and in the order of the rows.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
 fn means(rows: &[f32], dim: usize, labels: &[usize], means: &mut [f32]) -> usize {
     let count = labels.iter().copied().max().unwrap_or(0);
     let means = &mut means[..count * dim];
@@ -174,11 +182,8 @@ fn means(rows: &[f32], dim: usize, labels: &[usize], means: &mut [f32]) -> usize
         means[(label - 1) * dim..][..dim].iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
     }
     for (index, (mean, size)) in means.chunks_exact_mut(dim).zip(sizes).enumerate() {
-        let divide = |mean: &mut f32| {
-            *mean /= size;
-            mean.is_finite()
-        };
-        if !mean.iter_mut().map(divide).fold(true, |finite, x| finite & x) {
+        mean.iter_mut().for_each(|x| *x /= size);
+        if !all_finite(mean) {
             let of_cluster = labels.iter().enumerate().filter(|(_, label)| **label == index + 1);
             wide_mean(of_cluster.map(|(row, _)| &rows[row * dim..][..dim]), mean);
         }

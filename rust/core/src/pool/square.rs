@@ -4,6 +4,7 @@ use multiversion::multiversion;
 
 use crate::error::Result;
 use crate::kernels::{Panels, Simd};
+use crate::memory;
 use crate::queue::GoOn;
 
 /// Rows are read and written by whole registers.
@@ -14,8 +15,8 @@ const BLOCK: usize = 32;
 
 /// A place is a row and a column; at first there is one for every vector, in order, and [`Square::compact`] takes out
 /// those that are gone without changing their order.
+#[derive(Default)]
 pub(super) struct Square {
-    simd: Simd,
     values: Vec<f64>,
     /// From a row to the next.
     stride: usize,
@@ -29,32 +30,23 @@ pub(super) struct Square {
     sizes: Vec<f64>,
     /// How many merges a row knows of.
     seen: Vec<usize>,
-    /// The places of merged clusters, the latest last, and the number of their last merge.
-    merged: Vec<(usize, usize)>,
+    /// The merged clusters, the latest last.
+    merged: Vec<Merged>,
     merges: usize,
     products: Vec<f32>,
     line: Vec<f64>,
 }
 
-impl Square {
-    pub(super) fn new(simd: Simd) -> Self {
-        Self {
-            simd,
-            values: Vec::new(),
-            stride: 0,
-            width: 0,
-            live: 0,
-            names: Vec::new(),
-            gone: Vec::new(),
-            sizes: Vec::new(),
-            seen: Vec::new(),
-            merged: Vec::new(),
-            merges: 0,
-            products: Vec::new(),
-            line: Vec::new(),
-        }
-    }
+/// A cluster of several vectors.
+struct Merged {
+    place: usize,
+    /// Where its row begins.
+    start: usize,
+    /// The number of its last merge.
+    merge: usize,
+}
 
+impl Square {
     /// The bytes of the distances between so many vectors; none if no number can say.
     pub(super) fn bytes(vectors: usize) -> Option<usize> {
         let width = vectors.checked_next_multiple_of(LANES)?;
@@ -66,60 +58,70 @@ impl Square {
         let values = Self::bytes(vectors).map(|bytes| bytes / size_of::<f64>());
         values.is_some_and(|values| {
             let more = values.saturating_sub(self.values.len());
-            self.values.try_reserve_exact(more).is_ok()
+            let room = self.values.try_reserve_exact(more).is_ok();
+            memory::advise(&self.values);
+            room
         })
     }
 
     /// Fills in `1 - x.y` of all rows `x` and `y`, in float32. Rounding must not make it negative, and what cannot be
     /// compared is far apart. There must be memory for them.
-    pub(super) fn measure(&mut self, rows: &[f32], dim: usize, go_on: GoOn) -> Result<()> {
+    pub(super) fn measure(&mut self, simd: Simd, rows: &[f32], dim: usize, go_on: GoOn) -> Result<()> {
         let n = rows.len() / dim;
-        self.width = n.next_multiple_of(LANES);
-        self.stride = stride(self.width);
-        self.live = n;
-        self.names.clear();
-        self.names.extend(0..n);
-        self.gone.clear();
-        self.gone.resize(n, 0.0);
-        self.gone.resize(self.width, f64::INFINITY);
-        self.sizes.clear();
-        self.sizes.resize(self.width, 1.0);
-        self.seen.clear();
-        self.seen.resize(n, 0);
-        self.merged.clear();
-        self.merges = 0;
-        let mut panels = Panels::pack(self.simd, &[], dim);
+        self.begin(n);
+        let mut panels = Panels::pack(simd, &[], dim);
         for start in (0..n).step_by(BLOCK) {
             let end = n.min(start + BLOCK);
             // Block by block, since to take gigabytes at once is to be deaf for a second.
             grow(&mut self.values, self.stride * end);
             panels.repack(&rows[start * dim..end * dim]);
-            let (columns, line) = (end - start, panels.stride());
+            let line = panels.stride();
             grow(&mut self.products, end * line);
             let products = &mut self.products[..end * line];
             panels.products(&rows[..end * dim], products);
             to_distances(products);
-            for (row, products) in self.values.chunks_exact_mut(self.stride).zip(products.chunks_exact(line))
-            {
-                let row = &mut row[start..start + columns];
-                row.iter_mut().zip(products).for_each(|(distance, product)| *distance = f64::from(*product));
-            }
-            // The same below the diagonal.
-            for (j, row) in
-                self.values[start * self.stride..].chunks_exact_mut(self.stride).take(columns).enumerate()
-            {
-                let column = products[j..].iter().step_by(line);
-                row[..start]
-                    .iter_mut()
-                    .zip(column)
-                    .for_each(|(distance, product)| *distance = f64::from(*product));
-            }
+            write(products, line, &mut self.values, self.stride, start);
             go_on()?;
         }
         for i in 0..n {
             self.values[i * self.stride + i] = f64::INFINITY;
         }
         Ok(())
+    }
+
+    /// Every one of so many vectors is a cluster.
+    fn begin(&mut self, vectors: usize) {
+        self.width = vectors.next_multiple_of(LANES);
+        self.stride = stride(self.width);
+        self.live = vectors;
+        self.names.clear();
+        self.names.extend(0..vectors);
+        self.gone.clear();
+        self.gone.resize(vectors, 0.0);
+        self.gone.resize(self.width, f64::INFINITY);
+        self.sizes.clear();
+        self.sizes.resize(self.width, 1.0);
+        self.seen.clear();
+        self.seen.resize(vectors, 0);
+        self.merged.clear();
+        self.merges = 0;
+    }
+
+    /// The same from distances as scipy has them: the upper triangle, row after row.
+    #[cfg(test)]
+    pub(super) fn of(vectors: usize, mut condensed: &[f64]) -> Self {
+        let mut square = Self::default();
+        square.begin(vectors);
+        square.values = vec![f64::INFINITY; vectors * square.stride];
+        for i in 0..vectors {
+            for j in i + 1..vectors {
+                let (distance, rest) = condensed.split_first().expect("one for each pair");
+                square.values[i * square.stride + j] = *distance;
+                square.values[j * square.stride + i] = *distance;
+                condensed = rest;
+            }
+        }
+        square
     }
 
     /// The number of clusters.
@@ -156,13 +158,9 @@ impl Square {
     /// Brings a row up to date: takes over its distances to what was merged since it was last looked at.
     pub(super) fn refresh(&mut self, place: usize) {
         let seen = std::mem::replace(&mut self.seen[place], self.merges);
-        let stale = self.merged.partition_point(|(_, merge)| *merge <= seen);
-        self.line.clear();
-        let column = &self.values[place..];
-        self.line.extend(self.merged[stale..].iter().map(|(other, _)| column[other * self.stride]));
-        let row = &mut self.values[place * self.stride..][..self.width];
-        for ((other, _), distance) in self.merged[stale..].iter().zip(&self.line) {
-            row[*other] = *distance;
+        let own = place * self.stride;
+        for other in self.merged.iter().rev().take_while(|other| other.merge > seen) {
+            self.values[own + other.place] = self.values[other.start + place];
         }
     }
 
@@ -174,14 +172,14 @@ impl Square {
         let (to_left, to_right) = (&low[left * self.stride..][..self.width], &mut high[..self.width]);
         ward(to_left, to_right, &self.sizes, (self.sizes[left], self.sizes[right]), height);
         for side in [left, right].into_iter().filter(|&side| self.sizes[side] > 1.0) {
-            let place = self.merged.iter().position(|(place, _)| *place == side);
+            let place = self.merged.iter().rposition(|merged| merged.place == side);
             place.map(|place| self.merged.remove(place));
         }
         self.sizes[right] += self.sizes[left];
         self.gone[left] = f64::INFINITY;
         self.live -= 1;
         self.merges += 1;
-        self.merged.push((right, self.merges));
+        self.merged.push(Merged { place: right, start: right * self.stride, merge: self.merges });
         self.seen[right] = self.merges;
     }
 
@@ -204,7 +202,10 @@ impl Square {
         }
         let renamed = |place: usize| places.binary_search(&place).unwrap_or(0);
         chain.iter_mut().for_each(|place| *place = renamed(*place));
-        self.merged.iter_mut().for_each(|(place, _)| *place = renamed(*place));
+        for merged in &mut self.merged {
+            merged.place = renamed(merged.place);
+            merged.start = merged.place * stride;
+        }
         self.names.truncate(places.len());
         self.gone[..places.len()].fill(0.0);
         self.gone[places.len()..].fill(f64::INFINITY);
@@ -233,6 +234,26 @@ fn to_distances(products: &mut [f32]) {
         let distance = 1.0 - *product;
         // NaN is not at most 2.
         *product = if distance <= 2.0 { distance.max(0.0) } else { 2.0 };
+    }
+}
+
+/// Writes distances, in lines of `line`, to the columns from `start` on of as many rows, and to the same rows of as many
+/// columns: above the diagonal and below.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn write(distances: &[f32], line: usize, values: &mut [f64], stride: usize, start: usize) {
+    let columns = distances.len() / line - start;
+    for (row, distances) in values.chunks_exact_mut(stride).zip(distances.chunks_exact(line)) {
+        row[start..][..columns].iter_mut().zip(distances).for_each(|(to, from)| *to = f64::from(*from));
+    }
+    // What is turned on its side fits into the nearest cache.
+    for (tile, distances) in distances[..start * line].chunks_exact(LANES * line).enumerate() {
+        let mut turned = [[0.0; LANES]; BLOCK];
+        for (lane, distances) in distances.chunks_exact(line).enumerate() {
+            turned.iter_mut().zip(distances).for_each(|(to, from)| to[lane] = *from);
+        }
+        for (row, turned) in values[start * stride..].chunks_exact_mut(stride).zip(&turned[..columns]) {
+            row[tile * LANES..][..LANES].iter_mut().zip(turned).for_each(|(to, from)| *to = f64::from(*from));
+        }
     }
 }
 
