@@ -18,6 +18,7 @@ __all__ = [
     "pool_tokens",
     "save_multivectors",
     "top_k",
+    "top_k_each",
 ]
 __version__: str
 
@@ -39,6 +40,13 @@ def top_k(
     offsets: npt.NDArray[np.int64] | None,
     k: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
+def top_k_each(
+    query_data: npt.NDArray[Any],
+    query_offsets: npt.NDArray[np.int64],
+    documents: npt.NDArray[Any] | list[npt.NDArray[Any]],
+    offsets: npt.NDArray[np.int64] | None,
+    k: int,
+) -> npt.NDArray[np.int64]: ...
 def mean_vectors(
     dim: int, texts: npt.NDArray[Any] | list[Any], offsets: npt.NDArray[np.int64] | None
 ) -> npt.NDArray[np.float32]: ...

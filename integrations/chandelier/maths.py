@@ -24,7 +24,7 @@ def maxsim(query: npt.ArrayLike, documents: Matrices) -> Float32Array:
 
     Every core that the process may use takes part, with the widest instructions it has; `CHANDELIER_SIMD` (`"avx512"`,
     `"avx2"`, `"neon"`, `"portable"`) names others. Products are summed in float32 and in the order of a row, so neither
-    threads nor neighbours change a bit of a score; it is within `1e-5 * tokens` of float64's.
+    threads nor neighbours change a bit of a score; for unit rows it is within `1e-5 * tokens` of float64's.
 
     Args:
         query: `(tokens, dim)` floats.
@@ -64,7 +64,7 @@ def maxsim_matrix(queries: Matrices, documents: Matrices) -> Float32Array:
     """
     queries = as_multivectors("queries", queries)
     if not len(queries):
-        return np.zeros((0, len(as_multivectors("documents", documents))), np.float32)
+        return np.zeros((0, len(documents if isinstance(documents, MultiVectors) else list(documents))), np.float32)
     return _core.maxsim_matrix(
         queries.data, queries.offsets, *in_place("documents", documents, queries.dim, "every query")
     )

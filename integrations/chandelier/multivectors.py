@@ -225,7 +225,9 @@ def in_place(
 ) -> tuple[FloatArray | list[FloatArray], npt.NDArray[np.int64] | None]:
     """Matrices where they lie, in float32 or float16: rows and offsets of `MultiVectors`, or a list and None."""
     if isinstance(matrices, MultiVectors):
-        if len(matrices) and matrices.dim != dim:
+        if not len(matrices):
+            return [], None  # how long the rows of no matrix at all are does not matter
+        if matrices.dim != dim:
             raise ShapeError(f"{name}[0]: got rows of {matrices.dim}, wanted {dim}, as {other} has")
         return matrices.data, matrices.offsets
     texts: list[FloatArray] = []
@@ -299,6 +301,9 @@ def _list(name: str, arrays: Iterable[npt.ArrayLike]) -> Iterable[npt.ArrayLike]
 
 
 def _matrix(place: str, value: npt.ArrayLike, argument: str) -> FloatArray:
+    if isinstance(value, MultiVectors):
+        got = f"MultiVectors of {len(value)} texts"
+        raise ShapeError(f"{place}: got {got}, wanted one matrix (tokens, dim), {argument}[0] say")
     if isinstance(value, np.ma.MaskedArray):
         raise ArgumentError(f"{place}: got a masked array, wanted one whose rows all count", argument=argument)
     try:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from chandelier import _core
 from chandelier.exceptions import ArgumentError, ShapeError
-from chandelier.maths import top_k
-from chandelier.multivectors import Float32Array, Matrices, MultiVectors, as_matrix, as_multivectors, checked_count
+from chandelier.multivectors import (
+    Float32Array,
+    FloatArray,
+    Matrices,
+    MultiVectors,
+    as_matrix,
+    as_multivectors,
+    checked_count,
+    in_place,
+)
 
 __all__ = ["Recall", "RecallReport", "recall_probe"]
 
@@ -70,15 +78,20 @@ class RecallReport:
     def __str__(self) -> str:
         title = (
             f"share of the exact MaxSim top {self.k} among the first n candidates, with its 95 % confidence interval; "
-            f"{self.queries} queries, {self.documents} documents"
+            f"queries: {self.queries}, documents: {self.documents}"
         )
         depths = sorted({row.depth for row in self.rows})
         lines = [title, "  floats" + "".join(f"{f'n = {depth}':>19}" for depth in depths) + "   encoder"]
         for start in range(0, len(self.rows), len(depths)):
             rows = self.rows[start : start + len(depths)]
-            cells = "".join(f"   {row.recall:.2f} ({row.low:.2f}-{row.high:.2f})" for row in rows)
+            cells = "".join(f"{self._cell(row):>19}" for row in rows)
             lines.append(f"{rows[0].size:8,}{cells}   {rows[0].encoder}")
         return "\n".join(lines)
+
+    def _cell(self, row: Recall) -> str:
+        if row.depth == self.documents:
+            return f"{row.recall:.2f} (all)"  # no estimate: nothing is left out
+        return f"{row.recall:.2f} ({row.low:.2f}-{row.high:.2f})"
 
 
 def recall_probe(
@@ -126,25 +139,28 @@ def recall_probe(
         >>> all(row.low <= row.recall <= row.high for row in report.rows)
         True
     """
-    queries, documents = as_multivectors("queries", queries), as_multivectors("documents", documents)
-    if not len(queries) or not len(documents):
-        name = "documents" if len(queries) else "queries"
-        raise ArgumentError(f"{name}: got none, wanted at least one", argument=name)
-    k = min(checked_count("k", k), len(documents))
-    cut = sorted({min(checked_count("depths", depth), len(documents)) for depth in _listed("depths", depths)})
+    queries = as_multivectors("queries", queries)
+    if not len(queries):
+        raise ArgumentError("queries: got none, wanted at least one", argument="queries")
+    rows, offsets = in_place("documents", documents, queries.dim, "every query")
+    texts = documents if isinstance(documents, MultiVectors) else cast(list[FloatArray], rows)
+    if not len(texts):
+        raise ArgumentError("documents: got none, wanted at least one", argument="documents")
+    k = min(checked_count("k", k), len(texts))
+    cut = sorted({min(checked_count("depths", depth), len(texts)) for depth in _listed("depths", depths)})
     named = _named(encoders)
-    exact = np.stack([top_k(query, documents, k)[0] for query in queries])
-    rows: list[Recall] = []
+    exact = _core.top_k_each(queries.data, queries.offsets, rows, offsets, k)
+    found: list[Recall] = []
     for name, encoder in named.items():
         encoded = _checked(name, encoder.encode_queries(queries), len(queries))
         candidates = _core.Candidates(len(queries), cut[-1])
         portion = max(1, PORTION // encoded.shape[1])
-        for start in range(0, len(documents), portion):
-            part = documents[start : start + portion]
+        for start in range(0, len(texts), portion):
+            part = as_multivectors("documents", texts[start : start + portion])
             candidates.add(encoded, _checked(name, encoder.encode_documents(part), len(part), encoded.shape[1]))
         shares = candidates.recall(exact, cut)
-        rows.extend(Recall(name, encoded.shape[1], depth, *share) for depth, share in zip(cut, shares, strict=True))
-    return RecallReport(len(queries), len(documents), k, tuple(rows))
+        found.extend(Recall(name, encoded.shape[1], depth, *share) for depth, share in zip(cut, shares, strict=True))
+    return RecallReport(len(queries), len(texts), k, tuple(found))
 
 
 def _listed(name: str, values: Any) -> list[Any]:
@@ -157,12 +173,20 @@ def _listed(name: str, values: Any) -> list[Any]:
 
 
 def _named(encoders: Iterable[Encoder] | Mapping[str, Encoder]) -> dict[str, Encoder]:
-    named = dict(encoders) if isinstance(encoders, Mapping) else {repr(e): e for e in _listed("encoders", encoders)}
+    if isinstance(encoders, Mapping):
+        named = dict(encoders)
+    else:
+        listed = _listed("encoders", encoders)
+        named = {repr(encoder): encoder for encoder in listed}
+        if any(named[repr(encoder)] is not encoder and named[repr(encoder)] != encoder for encoder in listed):
+            message = f"encoders: got several that print as {list(named)}, wanted a mapping that gives them names"
+            raise ArgumentError(message, argument="encoders")
     methods = ("encode_queries", "encode_documents")
-    for name, encoder in named.items():
+    for encoder in named.values():
         if isinstance(encoder, type) or not all(callable(getattr(encoder, method, None)) for method in methods):
-            wanted = "an object with encode_queries and encode_documents"
-            raise ArgumentError(f"encoders: got {encoder!r} as {name}, wanted {wanted}", argument="encoders")
+            got = f"the class {encoder.__name__}" if isinstance(encoder, type) else repr(encoder)
+            wanted = "an object with encode_queries and encode_documents, Muvera(dim) say"
+            raise ArgumentError(f"encoders: got {got}, wanted {wanted}", argument="encoders")
     if not named:
         raise ArgumentError("encoders: got none, wanted at least one", argument="encoders")
     return named

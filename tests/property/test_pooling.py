@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from chandelier import ColBERT, MultiVectors, pool_tokens
+from chandelier import ArgumentError, ColBERT, MultiVectors, pool_tokens
 
 Rows = npt.NDArray[np.float32]
 GOLDEN = "tests/goldens/a_bert_pylate/checkpoint"
@@ -71,6 +71,23 @@ def test_two_thousand_cases_are_scipys() -> None:
         got = pool_tokens([rows], factor, protected_tokens=protected)[0]
         want = reference(rows, factor, protected)
         assert np.array_equal(got, want), f"{kind}, {rows.shape}, by {factor}, {protected} protected"
+
+
+@pytest.mark.parametrize("simd", ["portable", "avx2", "avx512", "neon"])
+def test_every_instruction_set_pools_as_scipy_does(simd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHANDELIER_SIMD", simd)
+    try:
+        pool_tokens([np.eye(2)], 2)
+    except ArgumentError:
+        pytest.skip(f"this processor has no {simd}")
+    for kind, rows, factor, protected in cases(200):
+        got = pool_tokens([rows], factor, protected_tokens=protected)[0]
+        assert np.array_equal(got, reference(rows, factor, protected)), f"{kind}, {rows.shape}, by {factor}"
+
+
+def test_a_document_too_large_to_pool_is_refused_by_name() -> None:
+    with pytest.raises(ArgumentError, match=r"documents\[1\]: got 1999999 rows to pool.*more memory than there is"):
+        pool_tokens([np.eye(1), np.ones((2_000_000, 1), np.float32)], 2)
 
 
 @settings(deadline=None, max_examples=50)

@@ -102,13 +102,14 @@ def test_the_table_shows_every_row() -> None:
     report = recall_probe(texts(20, 1), texts(150), {"mean": ENCODERS[0], "fde": ENCODERS[1]}, k=5)
     title, head, *lines = str(report).splitlines()
     assert "top 5" in title
-    assert "20 queries" in title
-    assert "150 documents" in title
+    assert "queries: 20" in title
+    assert "documents: 150" in title
     assert all(f"n = {depth}" in head for depth in (10, 20, 50, 100, 150))
     assert [line.split()[-1] for line in lines] == ["mean", "fde"]
     for line, rows in zip(lines, (report.rows[:5], report.rows[5:]), strict=True):
         assert line.split()[0] == str(rows[0].size)
-        assert all(f"{row.recall:.2f} ({row.low:.2f}-{row.high:.2f})" in line for row in rows)
+        assert all(f"{row.recall:.2f} ({row.low:.2f}-{row.high:.2f})" in line for row in rows[:-1])
+        assert "1.00 (all)" in line, "with all documents as candidates nothing is estimated"
     assert isinstance(report.rows[0], Recall)
 
 
@@ -182,3 +183,34 @@ def test_another_dimension_is_named() -> None:
         recall_probe(texts(3), texts(3), [MeanVector(8)])
     with pytest.raises(ShapeError):
         recall_probe(texts(3), [np.ones((2, 8), np.float32)], [MeanVector(16)])
+
+
+class SameName:
+    """Prints as every other one of its kind."""
+
+    def __init__(self, sign: int) -> None:
+        self.sign = sign
+
+    def __repr__(self) -> str:
+        return "SameName"
+
+    def encode_queries(self, queries: MultiVectors) -> Any:
+        return self.sign * MeanVector(16).encode_queries(queries)
+
+    def encode_documents(self, documents: MultiVectors) -> Any:
+        return MeanVector(16).encode_documents(documents)
+
+
+def test_no_measurement_is_lost_behind_a_name() -> None:
+    with pytest.raises(ArgumentError, match="mapping"):
+        recall_probe(texts(3), texts(9), [SameName(1), SameName(-1)])
+    named = recall_probe(texts(3), texts(9), {"there": SameName(1), "back": SameName(-1)}, k=1, depths=[1])
+    assert [row.encoder for row in named.rows] == ["there", "back"]
+    assert len(recall_probe(texts(3), texts(9), [MeanVector(16), MeanVector(16)], k=1, depths=[1]).rows) == 1
+
+
+def test_half_precision_lists_and_pieces_give_the_same_report() -> None:
+    documents = MultiVectors.from_arrays(texts(40)).astype("float16")
+    wanted = recall_probe(texts(5, 1), documents, ENCODERS, k=3, depths=[5])
+    assert recall_probe(texts(5, 1), list(documents), ENCODERS, k=3, depths=[5]) == wanted
+    assert recall_probe(texts(5, 1), documents.astype("float32"), ENCODERS, k=3, depths=[5]) == wanted

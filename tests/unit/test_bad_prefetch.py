@@ -98,3 +98,17 @@ def test_encodings_that_no_memory_holds_are_refused() -> None:
     with pytest.raises(ArgumentError, match="memory") as caught:
         muvera.encode_documents([np.ones((1, 1), np.float32)] * 10**6)
     assert caught.value.argument == "documents"
+
+
+@pytest.mark.parametrize("index", [0, 3, 4, 9])
+def test_the_text_at_fault_is_named_wherever_it_stands(index: int) -> None:
+    texts = [np.ones((3, 8), np.float32) for _ in range(11)]
+    texts[index] = np.full((3, 8), np.nan, np.float32)
+    for encoder in (Muvera(8, dprojections=2), MeanVector(8)):
+        with pytest.raises(ArgumentError, match=rf"NaN at \[{index}\], row 0, column 0"):
+            encoder.encode_documents(texts)
+
+
+def test_clusters_that_do_not_fit_into_memory_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="do not fit into memory"):
+        Muvera(1, ksim=0, dprojections=1, repetitions=2**24).encode_documents([np.ones((100_000, 1), np.float32)])

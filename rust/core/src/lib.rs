@@ -67,7 +67,7 @@ pub use explain::{
 };
 pub use kernels::Cpu;
 pub use matrices::{Matrices, MatrixView};
-pub use maxsim::{maxsim, maxsim_matrix, maxsim_with, top_k};
+pub use maxsim::{maxsim, maxsim_matrix, maxsim_with, top_k, top_k_each};
 pub use mean::mean_vectors;
 pub use model::{BATCH_TOKENS, ColBert, EncodeOptions, MAX_BATCH_TOKENS, OpenOptions, Prompt};
 pub use multivectors::{MultiVectors, MultiVectorsView};

@@ -11,10 +11,17 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Panels, Simd};
 use crate::matrices::{Matrices, MatrixView};
+use crate::memory;
 use crate::queue::{self, GoOn, Observer};
 
 /// Rows of a job: enough to be worth a thread's start, few enough for all threads to end together.
 const JOB_ROWS: Range<usize> = 1024..4096;
+
+/// Multiplications of a job: a few milliseconds, after which an observer is asked.
+const JOB_WORK: usize = 1 << 28;
+
+/// The fewest rows of a job.
+const FEWEST_ROWS: usize = 48;
 
 /// Rows of half precision that are widened at once, and stay in the cache: two tiles of most processors.
 const BLOCK_ROWS: usize = 24;
@@ -64,15 +71,13 @@ pub fn maxsim_matrix(
     cpu: Cpu,
     observer: Observer,
 ) -> Result<Vec<f32>> {
-    if queries.dim() != documents.dim() {
-        let got = format!("{} for queries and {} for documents", queries.dim(), documents.dim());
-        return Err(Error::shape("dim", got, "the same for both"));
-    }
+    same_dim(queries, documents)?;
     let count = documents.len();
-    let size = queries.len().checked_mul(count).ok_or_else(|| {
-        Error::argument("queries", format!("{} for {count} documents", queries.len()), "fewer scores")
-    })?;
-    let scores = Mutex::new(vec![0.0; size]);
+    let size = queries.len().saturating_mul(count);
+    let scores = Mutex::new(memory::try_zeros(size).ok_or_else(|| {
+        let got = format!("{} for {count} documents, whose scores do not fit into memory", queries.len());
+        Error::argument("queries", got, "fewer at a time, or top_k")
+    })?);
     let mut start = 0;
     while start < queries.len() {
         let packed = Queries::pack("queries", queries, start..group_end(queries, start), cpu)?;
@@ -112,23 +117,69 @@ pub fn top_k(
     cpu: Cpu,
     observer: Observer,
 ) -> Result<Vec<(usize, f32)>> {
-    let best = Mutex::new(BinaryHeap::with_capacity(k.min(documents.len()) + 1));
+    let queries = Matrices::new(vec![MatrixView::Float32(query)], documents.dim());
+    let queries = queries.map_err(|_| wrong_rows("query", query.len(), documents.dim()))?;
+    let queries = Queries::pack("query", &queries, 0..1, cpu)?;
+    Ok(best_of(&queries, documents, k, cpu, observer)?.pop().unwrap_or_default())
+}
+
+/// The same for every query, with one pass over the documents for many of them.
+///
+/// # Errors
+/// As [`top_k`].
+pub fn top_k_each(
+    queries: &Matrices,
+    documents: &Matrices,
+    k: usize,
+    cpu: Cpu,
+    observer: Observer,
+) -> Result<Vec<Vec<(usize, f32)>>> {
+    same_dim(queries, documents)?;
+    let mut best = Vec::with_capacity(queries.len());
+    while best.len() < queries.len() {
+        let group = best.len()..group_end(queries, best.len());
+        let packed = Queries::pack("queries", queries, group, cpu)?;
+        best.extend(best_of(&packed, documents, k, cpu, &mut *observer)?);
+    }
+    Ok(best)
+}
+
+fn best_of(
+    queries: &Queries,
+    documents: &Matrices,
+    k: usize,
+    cpu: Cpu,
+    observer: Observer,
+) -> Result<Vec<Vec<(usize, f32)>>> {
+    let none = || BinaryHeap::with_capacity(k.min(documents.len()) + 1);
+    let best = Mutex::new((0..queries.len()).map(|_| none()).collect::<Vec<_>>());
     let keep = |first: usize, found: &[f32]| {
         let mut best = lock(&best);
-        for (index, score) in found.iter().enumerate() {
-            // The heap's top is the worst of the best: the lowest score, and of equal ones the latest document. Adding
-            // 0 makes -0 equal to 0.
-            best.push(Reverse((Ordered(score + 0.0), Reverse(first + index))));
-            if best.len() > k {
-                best.pop();
+        for (document, scores) in found.chunks_exact(queries.len()).enumerate() {
+            for (best, score) in best.iter_mut().zip(scores) {
+                // The heap's top is the worst of the best: the lowest score, and of equal ones the latest document.
+                // Adding 0 makes -0 equal to 0.
+                best.push(Reverse((Ordered(score + 0.0), Reverse(first + document))));
+                if best.len() > k {
+                    best.pop();
+                }
             }
         }
     };
-    let queries = Matrices::new(vec![MatrixView::Float32(query)], documents.dim());
-    let queries = queries.map_err(|_| wrong_rows("query", query.len(), documents.dim()))?;
-    score(&Queries::pack("query", &queries, 0..1, cpu)?, documents, cpu, observer, keep)?;
-    let sorted = into_inner(best).into_sorted_vec().into_iter();
-    Ok(sorted.map(|Reverse((score, Reverse(index)))| (index, score.0)).collect())
+    score(queries, documents, cpu, observer, keep)?;
+    let sorted = |best: BinaryHeap<Reverse<(Ordered, Reverse<usize>)>>| {
+        let sorted = best.into_sorted_vec().into_iter();
+        sorted.map(|Reverse((score, Reverse(index)))| (index, score.0)).collect()
+    };
+    Ok(into_inner(best).into_iter().map(sorted).collect())
+}
+
+fn same_dim(queries: &Matrices, documents: &Matrices) -> Result<()> {
+    if queries.dim() == documents.dim() {
+        return Ok(());
+    }
+    let got = format!("{} for queries and {} for documents", queries.dim(), documents.dim());
+    Err(Error::shape("dim", got, "the same for both"))
 }
 
 /// Queries as the columns of a product.
@@ -194,7 +245,7 @@ fn score(
     if let Some(index) = (0..documents.len()).find(|index| documents.rows(*index) == 0) {
         return Err(wrong_rows(&format!("documents[{index}]"), 0, dim));
     }
-    let (jobs, pieces) = plan(documents, cpu.threads);
+    let (jobs, pieces) = plan(documents, queries.panels.stride(), cpu.threads);
     let work = |Job { documents: range, cut }: Job| -> Result<usize> {
         let mut scores = Vec::with_capacity(range.len() * queries.len());
         let mut best = vec![0.0; queries.panels.stride()];
@@ -226,9 +277,10 @@ fn score(
 }
 
 /// Cuts the work by tokens, not by documents: a long document becomes several jobs.
-fn plan(documents: &Matrices, threads: usize) -> (Vec<Job>, Vec<Mutex<Pieces>>) {
+fn plan(documents: &Matrices, columns: usize, threads: usize) -> (Vec<Job>, Vec<Mutex<Pieces>>) {
     let total: usize = (0..documents.len()).map(|index| documents.rows(index)).sum();
-    let most = (total / (4 * threads.max(1))).clamp(JOB_ROWS.start, JOB_ROWS.end);
+    let fair = (total / (4 * threads.max(1))).clamp(JOB_ROWS.start, JOB_ROWS.end);
+    let most = fair.min(JOB_WORK / (columns * documents.dim()).max(1)).max(FEWEST_ROWS);
     let (mut jobs, mut pieces) = (Vec::new(), Vec::new());
     let (mut start, mut rows) = (0, 0);
     for index in 0..documents.len() {

@@ -15,6 +15,13 @@ pub(crate) fn zeros(len: usize) -> Vec<f32> {
     values
 }
 
+/// The same, or None if there is no room for them.
+pub(crate) fn try_zeros(len: usize) -> Option<Vec<f32>> {
+    // Asked for first, because `vec!` ends the process where there is no room.
+    Vec::<f32>::new().try_reserve_exact(len).ok()?;
+    Some(zeros(len))
+}
+
 /// Asks for huge pages, for what was not written to yet.
 #[allow(clippy::ptr_arg)] // the room counts, not what is in it
 pub(crate) fn advise<T>(values: &Vec<T>) {

@@ -1,5 +1,7 @@
 //! How good candidates are: the share of the best documents that is among them, and how far to trust the number.
 
+use std::collections::HashSet;
+
 use crate::error::{Error, Result};
 use crate::kernels::Cpu;
 use crate::ops::{Matrix, Store, matmul};
@@ -115,7 +117,8 @@ impl Candidates {
             return Err(Error::shape("wanted", format!("for {} queries", wanted.len()), want));
         }
         let share = |(found, wanted): (&Found, &Vec<usize>)| {
-            let hits = found.iter().take(depth).filter(|(_, index)| wanted.contains(index)).count();
+            let numbers: HashSet<usize> = wanted.iter().copied().collect();
+            let hits = found.iter().take(depth).filter(|(_, index)| numbers.contains(index)).count();
             hits as f64 / wanted.len() as f64
         };
         let sum: f64 = self.found.iter().zip(wanted).map(share).sum();

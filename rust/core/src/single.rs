@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernels::Cpu;
 use crate::matrices::Matrices;
 use crate::maxsim::check;
+use crate::memory;
 use crate::queue::{self, GoOn, Observer};
 
 /// Texts a thread takes at a time.
@@ -19,18 +20,18 @@ pub(crate) fn one_each(
     size: usize,
     cpu: Cpu,
     observer: Observer,
-    encode: impl Fn(&[f32], &mut [f32]) + Sync,
+    encode: impl Fn(&[f32], &mut [f32], GoOn) -> Result<()> + Sync,
 ) -> Result<Vec<f32>> {
-    let mut vectors = zeros(texts.len(), size).ok_or_else(|| {
+    let mut vectors = memory::try_zeros(texts.len().saturating_mul(size)).ok_or_else(|| {
         let got = format!("{} texts, whose vectors of {size} values do not fit into memory", texts.len());
         Error::argument(name, got, "fewer at a time")
     })?;
-    let work = |(job, vectors): (usize, &mut [f32])| -> Result<usize> {
+    let work = |(job, vectors): (usize, &mut [f32]), go_on: GoOn| -> Result<usize> {
         let mut scratch = Vec::new();
         for (index, vector) in (job * JOB..).zip(vectors.chunks_exact_mut(size)) {
             let matrix = texts.get(index);
             if matrix.len() > 0 {
-                encode(matrix.widened(cpu.simd, &mut scratch), vector);
+                encode(matrix.widened(cpu.simd, &mut scratch), vector, &mut *go_on)?;
             }
             // What is not finite among the rows is not finite here either.
             if matrix.len() == 0 || !all_finite(vector) {
@@ -41,12 +42,7 @@ pub(crate) fn one_each(
         }
         Ok(vectors.len() / size)
     };
-    queue::run(
-        vectors.chunks_mut(JOB * size).enumerate().collect(),
-        cpu.threads,
-        || |job, _: GoOn| work(job),
-        observer,
-    )?;
+    queue::run(vectors.chunks_mut(JOB * size).enumerate().collect(), cpu.threads, || work, observer)?;
     Ok(vectors)
 }
 
@@ -54,13 +50,4 @@ pub(crate) fn one_each(
 #[multiversion(targets("x86_64+avx512f+fma", "x86_64+avx2+fma"))]
 fn all_finite(values: &[f32]) -> bool {
     values.iter().fold(true, |finite, x| finite & (x.abs() < f32::INFINITY))
-}
-
-/// None if there is no room for them.
-fn zeros(texts: usize, size: usize) -> Option<Vec<f32>> {
-    let count = texts.checked_mul(size)?;
-    // Asked for first, because `vec!` ends the process where there is no room; but it has zeros that cost nothing
-    // until a thread writes to them.
-    Vec::<f32>::new().try_reserve_exact(count).ok()?;
-    Some(vec![0.0; count])
 }

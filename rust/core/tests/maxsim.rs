@@ -281,6 +281,9 @@ fn a_matrix_of_scores_is_its_rows_in_every_group() {
         let matrix =
             chandelier::maxsim_matrix(&(&queries).into(), &(&documents).into(), cpu, &mut |_| Ok(()))
                 .unwrap();
+        let each = chandelier::top_k_each(&(&queries).into(), &(&documents).into(), 3, cpu, &mut |_| Ok(()));
+        let single: Vec<_> = queries.view().iter().map(|query| top_k_of(query, &documents, cpu)).collect();
+        assert_eq!(each.unwrap(), single);
         for (query, row) in queries.view().iter().zip(matrix.chunks(documents.len())) {
             assert_eq!(maxsim_with(query, &(&documents).into(), cpu, &mut |_| Ok(())).unwrap(), row);
             let pairs = top_k_of(query, &documents, cpu);
@@ -367,6 +370,27 @@ fn products_that_overflow_are_refused_in_every_sum() {
     let documents = MultiVectors::new(vec![3e38, -3e38, 0.0, 0.0], vec![0, 2], 2).unwrap();
     let scored = maxsim(&[3e38, 3e38], &documents);
     assert!(scored.is_err(), "{scored:?}");
+}
+
+/// Each product is finite here; their sum is not.
+#[test]
+fn a_sum_of_products_that_overflows_is_refused() {
+    let documents = MultiVectors::new(vec![2e19], vec![0, 1], 1).unwrap();
+    let scored = maxsim(&[1e19, 1e19, 1e19], &documents);
+    assert!(matches!(&scored, Err(Error::Argument { name, .. }) if name == "documents"), "{scored:?}");
+}
+
+#[test]
+fn borrowed_matrices_take_what_fits_and_nothing_else() {
+    let values = [1.0f32, 2.0, 3.0, 4.0];
+    for offsets in [&[0, 1][..], &[0, 3], &[1, 2], &[0, 2, 1, 2], &[]] {
+        let joined = Matrices::joined(MatrixView::Float32(&values), offsets, 2);
+        assert!(matches!(&joined, Err(Error::Shape { .. })), "{offsets:?}: {joined:?}");
+    }
+    assert!(Matrices::joined(MatrixView::Float32(&values), &[0, 2], 0).is_err());
+    assert!(Matrices::joined(MatrixView::Float32(&values), &[0, 1, 2], 2).is_ok());
+    let lists = Matrices::new(vec![MatrixView::Float32(&values), MatrixView::Float32(&values[..3])], 2);
+    assert!(matches!(&lists, Err(Error::Shape { what, .. }) if what == "matrices[1]"), "{lists:?}");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use chandelier::{Error, Matrices, MatrixView, Result};
 use half::f16;
 use numpy::ndarray::Array2;
-use numpy::{Element, IntoPyArray, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{
+    Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 
 use crate::errors;
@@ -30,10 +32,13 @@ impl<'py> Ragged<'py> {
 }
 
 /// A matrix as numpy has it; the facade has made it C-contiguous.
+///
+/// Not borrowed by numpy's own table of borrows: that compares every array with all others of the same base, which for
+/// a hundred thousand views of one array takes a minute. Nothing in this crate writes to an array of the caller's.
 #[derive(FromPyObject)]
 pub(crate) enum Data<'py> {
-    Single(PyReadonlyArray2<'py, f32>),
-    Half(PyReadonlyArray2<'py, f16>),
+    Single(Bound<'py, PyArray2<f32>>),
+    Half(Bound<'py, PyArray2<f16>>),
 }
 
 impl Data<'_> {
@@ -46,9 +51,13 @@ impl Data<'_> {
     }
 
     pub(crate) fn view(&self) -> PyResult<MatrixView<'_>> {
-        Ok(match self {
-            Self::Single(data) => MatrixView::Float32(data.as_slice()?),
-            Self::Half(data) => MatrixView::Float16(data.as_slice()?),
+        // SAFETY: the arrays live as long as `self`, and no Rust code writes to them. A thread of Python that does so
+        // during a call spoils its result, as with any function of numpy.
+        Ok(unsafe {
+            match self {
+                Self::Single(data) => MatrixView::Float32(data.as_slice()?),
+                Self::Half(data) => MatrixView::Float16(data.as_slice()?),
+            }
         })
     }
 }

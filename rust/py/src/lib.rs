@@ -23,6 +23,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(maths::maxsim, module)?)?;
     module.add_function(wrap_pyfunction!(maths::maxsim_matrix, module)?)?;
     module.add_function(wrap_pyfunction!(maths::top_k, module)?)?;
+    module.add_function(wrap_pyfunction!(maths::top_k_each, module)?)?;
     module.add_function(wrap_pyfunction!(maths::mean_vectors, module)?)?;
     module.add_function(wrap_pyfunction!(maths::pool_tokens, module)?)?;
     module.add_function(wrap_pyfunction!(multivectors::save_multivectors, module)?)?;

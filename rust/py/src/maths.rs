@@ -92,6 +92,28 @@ pub(crate) fn mean_vectors<'py>(
     matrix(py, (count, dim), vectors)
 }
 
+/// Indices (queries, k) of the k best documents of each query.
+#[pyfunction]
+pub(crate) fn top_k_each<'py>(
+    py: Python<'py>,
+    query_data: Data<'py>,
+    query_offsets: Offsets<'py>,
+    documents: &Bound<'py, PyAny>,
+    offsets: Option<Offsets<'py>>,
+    k: usize,
+) -> PyResult<Bound<'py, PyArray2<i64>>> {
+    let queries = Ragged::new(query_data, &query_offsets)?;
+    let queries = queries.parts()?;
+    let documents = Texts::new(documents, offsets.as_ref())?;
+    let documents = documents.view(queries.2)?;
+    let best = detached_with_progress(py, None, move |observer| {
+        let queries = MultiVectorsView::new(queries.0, queries.1, queries.2)?;
+        chandelier::top_k_each(&queries.into(), &documents?, k, Cpu::detect()?, observer)
+    })?;
+    let indices: Vec<i64> = best.iter().flatten().map(|(index, _)| *index as i64).collect();
+    matrix(py, (best.len(), indices.len() / best.len().max(1)), indices)
+}
+
 /// Rows and offsets of pooled documents.
 #[pyfunction]
 pub(crate) fn pool_tokens<'py>(

@@ -100,9 +100,9 @@ impl Cpu {
     /// [`Error::Argument`] if it names what this processor does not have.
     pub fn detect() -> Result<Self> {
         let available = Simd::available();
-        let simd = match std::env::var(VARIABLE) {
-            Err(_) => available[0],
-            Ok(name) => available.iter().copied().find(|simd| simd.name() == name).ok_or_else(|| {
+        let simd = match std::env::var_os(VARIABLE) {
+            None => available[0],
+            Some(name) => available.iter().copied().find(|simd| name == simd.name()).ok_or_else(|| {
                 let names: Vec<_> = available.iter().map(|simd| simd.name()).collect();
                 Error::argument(
                     VARIABLE,

@@ -129,6 +129,20 @@ mod tests {
     }
 
     #[test]
+    fn a_product_that_overflows_is_noticed_in_every_column() {
+        for (simd, column) in Simd::available().into_iter().flat_map(|simd| (0..40).map(move |c| (simd, c))) {
+            let mut columns = vec![1.0; 40];
+            columns[column] = f32::MAX;
+            let panels = Panels::pack(simd, &columns, 1);
+            for rows in [1, 3, 4, 12, 13] {
+                let mut best = vec![0.0; panels.stride()];
+                assert!(panels.maxima(&vec![0.5; rows], &mut best));
+                assert!(!panels.maxima(&vec![2.0; rows], &mut best), "{} column {column}", simd.name());
+            }
+        }
+    }
+
+    #[test]
     fn memory_can_be_packed_again() {
         let simd = Simd::available()[0];
         let (small, large) = (numbers(1, 3 * 6), numbers(2, 40 * 6));

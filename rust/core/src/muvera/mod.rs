@@ -171,14 +171,23 @@ impl Muvera {
             let wanted = format!("rows of {}, for which this encoder was made", self.dim);
             return Err(Error::shape(name, format!("rows of {}", texts.dim()), wanted));
         }
-        one_each(name, texts, self.size(), self.cpu, observer, |rows, encoding| {
-            let clusters = self.partition.clusters(rows);
-            let clusters = clusters.chunks_exact(rows.len() / self.dim);
+        one_each(name, texts, self.size(), self.cpu, observer, |rows, encoding, go_on| {
+            let count = rows.len() / self.dim;
+            let mut clusters = Vec::new();
+            clusters.try_reserve_exact(self.blocks.len() * count).map_err(|_| {
+                let got = format!("a text of {count} rows, whose clusters do not fit into memory");
+                Error::argument(name, got, "shorter ones, or fewer repetitions")
+            })?;
+            clusters.resize(self.blocks.len() * count, 0);
+            self.partition.find_clusters(rows, &mut clusters, &mut *go_on)?;
+            let clusters = clusters.chunks_exact(count);
             let parts = encoding.chunks_exact_mut(self.size() / self.blocks.len());
             let mut scratch = Scratch::default();
             for ((block, clusters), part) in self.blocks.iter().zip(clusters).zip(parts) {
                 block.encode(role, rows, clusters, &mut scratch, part);
+                go_on()?;
             }
+            Ok(())
         })
     }
 }

@@ -7,7 +7,9 @@ use multiversion::multiversion;
 
 use super::pcg64::Pcg64;
 use super::ziggurat::Normal;
+use crate::error::Result;
 use crate::kernels::{Panels, Simd};
+use crate::queue::GoOn;
 
 /// Rows whose products are held at a time.
 const BLOCK: usize = 64;
@@ -58,12 +60,11 @@ impl Partition {
             .collect()
     }
 
-    /// The cluster of every row in every repetition, `[repetitions, rows]`.
-    pub(super) fn clusters(&self, rows: &[f32]) -> Vec<u32> {
+    /// Writes the cluster of every row in every repetition over the zeros of `clusters [repetitions, rows]`.
+    pub(super) fn find_clusters(&self, rows: &[f32], clusters: &mut [u32], go_on: GoOn) -> Result<()> {
         let (dim, stride, count) = (self.dim, self.panels.stride(), rows.len() / self.dim);
-        let mut clusters = vec![0; self.repetitions * count];
         if self.ksim == 0 {
-            return clusters;
+            return Ok(());
         }
         let mut products = vec![0.0; BLOCK.min(count) * stride];
         for (block, rows) in rows.chunks(BLOCK * dim).enumerate() {
@@ -75,8 +76,9 @@ impl Partition {
                 let place = block * BLOCK + index;
                 self.read(row, products, |repetition, id| clusters[repetition * count + place] = id);
             }
+            go_on()?;
         }
-        clusters
+        Ok(())
     }
 
     /// The cluster of one row in every repetition, from its products with all planes.

@@ -11,6 +11,8 @@ use multiversion::multiversion;
 
 use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Simd};
+use crate::matrices::MatrixView;
+use crate::maxsim::check;
 use crate::multivectors::{MultiVectors, MultiVectorsView, Slot};
 use crate::queue::{self, GoOn, Observer};
 
@@ -85,14 +87,10 @@ pub fn pool_tokens(
     observer: Observer,
 ) -> Result<MultiVectors> {
     options.check()?;
-    if let Some(index) = documents.iter().position(|rows| !all_finite(rows)) {
-        return Err(Error::argument(
-            &format!("documents[{index}]"),
-            "a value that is not finite",
-            "finite numbers",
-        ));
-    }
     let dim = documents.dim();
+    if let Some((index, rows)) = documents.iter().enumerate().find(|(_, rows)| !all_finite(rows)) {
+        check("documents", index, MatrixView::Float32(rows), dim)?;
+    }
     let most: Vec<usize> = documents.iter().map(|rows| options.most_rows(rows.len() / dim)).collect();
     MultiVectors::filled(&most, dim, |slots| {
         let worker = || {
