@@ -106,8 +106,8 @@ impl Candidates {
     /// is among the first `depth` candidates, averaged over the queries.
     ///
     /// The interval is Wilson's, with one trial a query: queries are independent of each other, the documents wanted for
-    /// one of them are not, and no share between 0 and 1 varies more than one that is either. So it is never
-    /// narrower than it should be, and never empty where nothing or everything was found.
+    /// one of them are not, and no share between 0 and 1 varies more than one that is either. So it is rather too
+    /// wide than too narrow, and never empty where nothing or everything was found.
     ///
     /// # Errors
     /// [`Error::Shape`] if there is no query, or none is wanted for one, or as many as there are queries are not given.

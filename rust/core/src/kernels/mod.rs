@@ -35,8 +35,9 @@ pub(crate) enum Path {
 impl Simd {
     /// All that there are, the fastest first; the last is `portable`, which every processor has.
     ///
-    /// All but `portable` multiply and add in one rounding (wasm's does not), and in the same order, so that they give
-    /// the same bits.
+    /// All but `portable` and `simd128` multiply and add in one rounding, and all in the same order, so that those give
+    /// the same bits. Loops elsewhere that are compiled for several processors only add, compare or divide, number by
+    /// number or in lanes of a fixed width: they choose by themselves, and give the same bits on all.
     ///
     /// ```
     /// use chandelier::kernels::Simd;
