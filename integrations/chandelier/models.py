@@ -477,6 +477,7 @@ class ColBERT:
             ('capital', 'capital')
         """
         prompts = {"query_prompt_name": query_prompt_name, "document_prompt_name": document_prompt_name}
+        _check_prompt_names(self, **prompts)
         return Explanation.own(query, document, self._model.explain(query, document, **prompts))
 
     def tokenize_queries(
@@ -602,6 +603,17 @@ def _reopen(path: str | os.PathLike[str], hub: HubOptions, arguments: dict[str, 
     return model
 
 
+def _check_prompt_names(model: ColBERT, **names: str | None) -> None:
+    """Blames the argument that names a prompt which is none, where there are two such arguments."""
+    for argument, name in names.items():
+        if name is not None and not isinstance(name, str):
+            got = type(name).__name__
+            raise ArgumentError(f"{argument}: got {got}, wanted a str or None", argument=argument)
+        if name is not None and name not in model.prompts:
+            wanted = f"wanted one of the model's prompts, {list(model.prompts)}"
+            raise ArgumentError(f"{argument}: got {name!r}, {wanted}", argument=argument)
+
+
 def _rerank(
     model: ColBERT,
     query: str,
@@ -614,6 +626,7 @@ def _rerank(
         raise ArgumentError(f"query: got {type(query).__name__}, wanted a str, one query a call", argument="query")
     if k is not None:
         checked_count("top_k", k)
+    _check_prompt_names(model, query_prompt_name=prompt_names[0], document_prompt_name=prompt_names[1])
     rows = model._encode([query], "query", True, prompt_name=prompt_names[0])[0]
     texts: list[str] | None = None
     vectors: Matrices

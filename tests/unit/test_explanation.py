@@ -138,13 +138,19 @@ def test_tokenize_takes_prompts_as_encode_does(open_model: Callable[[str], ColBE
         (("q", None), {}, ["document", "wanted a str"]),
         (("q", "half \ud83d"), {}, ["document", "surrogate"]),
         (("q", "d"), {"query_prompt_name": 3}, ["query_prompt_name", "wanted a str"]),
-        (("q", "d"), {"document_prompt_name": "riddle"}, ["prompt_name", "riddle"]),
+        (("q", "d"), {"query_prompt_name": "riddle"}, ["query_prompt_name", "riddle", "prompts"]),
+        (("q", "d"), {"document_prompt_name": "riddle"}, ["document_prompt_name", "riddle", "prompts"]),
     ],
 )
 def test_bad_arguments(tiny: ColBERT, arguments: Any, names: Any, parts: list[str]) -> None:
     with pytest.raises(ArgumentError) as caught:
         tiny.explain(*arguments, **names)
     assert all(part in str(caught.value) for part in parts), caught.value
+    assert caught.value.argument == parts[0]
+    if names:
+        with pytest.raises(ArgumentError, match=f"^{parts[0]}: got ") as reranked:
+            tiny.rerank("q", ["d"], **names)
+        assert reranked.value.argument == parts[0]
 
 
 def test_a_checkpoint_that_pools_is_refused(copy_golden: Callable[[str], Path]) -> None:
@@ -173,6 +179,9 @@ def test_empty_texts(tiny: ColBERT) -> None:
     assert set(explanation.query_spans) == set(explanation.document_spans) == {None}
     assert (explanation.query_seen, explanation.document_seen) == ((0, 0), (0, 0))
     assert "(empty document)" in explanation.to_html()
+    for blank in (explanation, tiny.explain(" \t", "x")):
+        assert "(empty query)" in blank.to_html()
+        assert blank.to_text(color=False).splitlines()[0] == f"{blank.score:.4f}  (empty query)"
     assert "not seen" not in explanation.to_html()
 
 
@@ -272,12 +281,12 @@ def test_no_text_becomes_markup(tiny: ColBERT, text: str) -> None:
         assert reader.tags <= KNOWN_TAGS
         shown = "".join(reader.text["p.document"])
         seen = document[: explanation.document_seen[1]]
-        hidden = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e\u2400-\u2421\ufffd]")
-        assert hidden.sub("?", shown).replace("\r\n", "\n").startswith(hidden.sub("?", seen).replace("\r\n", "\n"))
-        assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e]", explanation.to_html())
+        hidden = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e\u2400-\u2421\ufffd]")
+        assert hidden.sub("?", shown).startswith(hidden.sub("?", seen.replace("\r\n", " \n")))
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e]", explanation.to_html())
         assert "nan" not in re.findall(r"[\w.]+", explanation.to_html().partition("<main>")[2].lower())
         text_lines = explanation.to_text(color=False)
-        assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e]", text_lines)
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e]", text_lines)
 
 
 def test_the_page_says_the_numbers(minilm: ColBERT) -> None:
@@ -302,6 +311,30 @@ def test_a_page_of_several(tiny: ColBERT) -> None:
     assert html.count("<h2") == 3
     assert read(html).tags <= KNOWN_TAGS
     assert page([]).count("<section") == 0
+    assert " open>" in page(explanations[:1])
+    assert " open>" not in html
+    same = [tiny.explain(QUERY, text) for text in (DOCUMENT, "Bread.")]
+    reader = read(page(same, ["1 · a&b.txt:7", "2 · a&b.txt:3"]))
+    assert reader.tags <= KNOWN_TAGS | {"h1"}
+    assert reader.text["h1.None"] == [QUERY]
+    assert reader.text["h2.None"] == ["1 · a&b.txt:7", "2 · a&b.txt:3"]
+
+
+def test_the_page_says_what_is_what(tiny: ColBERT, goldens: Path) -> None:
+    (legend,) = read(tiny.explain(QUERY, DOCUMENT).to_html()).text["p.note legend"]
+    assert "parts of the score" in legend
+    assert "dashed are special tokens" in legend
+    (legend,) = read(handmade("a", "x", [0.5], [1.0]).to_html()).text["p.note legend"]
+    assert "dashed" not in legend
+
+
+def test_carriage_returns_drive_nothing(tiny: ColBERT) -> None:
+    """One that no newline follows would write a line over; each is shown where it stands."""
+    explanation = tiny.explain("the\rmoon", "the moon\r\nthe\rsea\n\rthe sun\r")
+    for rendering in (explanation.to_html(), explanation.to_text(color=False)):
+        assert "\r" not in rendering
+        assert "the␍moon" in rendering
+    assert "".join(read(explanation.to_html()).text["p.document"]) == "the moon \nthe␍sea\n␍the sun␍"
 
 
 def test_a_page_of_a_long_document_is_light(minilm: ColBERT) -> None:
@@ -320,6 +353,7 @@ def test_lines_for_a_terminal(minilm: ColBERT, monkeypatch: pytest.MonkeyPatch) 
     assert re.search(r"^  ships +→ ships +0\.\d{3} +\d+%  ━+$", plain, re.MULTILINE)
     assert plain.startswith(f"{explanation.score:.4f}  ships and rocks\n")
     assert re.search(r"\x1b\[1;93mships\x1b\[0m", colored)
+    assert not re.search(r"\[(Bread|flour)", plain), "hardly like a word of the query"
     assert colored.count("\x1b[") % 2 == 0
     assert explanation.to_text() == plain, "stdout is no terminal here"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
@@ -352,6 +386,31 @@ def test_a_hard_score_is_still_said(similarities: list[float], shares: list[floa
     for rendering in (explanation.to_html(), explanation.to_text(color=True)):
         assert "nan" not in rendering.lower()
     assert "".join(read(explanation.to_html()).text["p.document"]) == "x"
+
+
+@pytest.mark.parametrize(
+    ("similarity", "strength", "bar", "text", "style"),
+    [
+        (1.0, "1.000", 24, "[x]", "\x1b[1;93m"),
+        (0.75, "0.750", 18, "[x]", "\x1b[1;93m"),
+        (0.25, "0.250", 6, "[x]", "\x1b[33m"),
+        (0.05, "0.050", 1, "x", ""),
+        (-0.5, "0.000", 0, "x", ""),
+        (3.0, "1.000", 24, "[x]", "\x1b[1;93m"),
+    ],
+)
+def test_colours_and_bars_are_as_strong_as_similarities(
+    similarity: float, strength: str, bar: int, text: str, style: str
+) -> None:
+    """Whatever its share: a document that has nothing to do with the query is pale."""
+    explanation = handmade("a", "x", [similarity, -1.0], [0.5, 0.5])
+    html = explanation.to_html()
+    assert re.findall(r"<mark [^>]*--w:([\d.]+)", html) == [strength]
+    assert re.findall(r"<li [^>]*--w:([\d.]+)", html) == [strength, "0.000"]
+    _, _, shown, _, first, *_ = explanation.to_text(color=False).splitlines()
+    assert (shown, first.count("━")) == (text, bar)
+    assert f"{style}x" in explanation.to_text(color=True).splitlines()[2]
+    assert explanation.to_text(color=True).splitlines()[2].startswith(style or "x")
 
 
 def test_markup_inside_a_token_is_text() -> None:

@@ -148,7 +148,12 @@ class Explanation:
         return list(self._spans)
 
     def to_html(self) -> str:
-        """A page of its own: no script, nothing from elsewhere, for light and dark screens of any width."""
+        """A page of its own: no script, nothing from elsewhere, for light and dark screens of any width.
+
+        The colour of a part of the document is as strong as its best match with a word of the query is similar, from
+        nothing for 0 to full for 1, so that pages can be compared: a document that has nothing to do with the query is
+        pale.
+        """
         from chandelier.explanation.html import page
 
         return page([self])
@@ -161,6 +166,9 @@ class Explanation:
 
     def to_text(self, color: bool | None = None) -> str:
         """Lines for a terminal: the document with what was matched, then match by match.
+
+        Parts of the document are marked from a similarity of 0.1 with a word of the query, and bright above 0.5; a full
+        bar is a similarity of 1.
 
         Args:
             color: Whether to use ANSI colours; without, brackets mark the spans. None for colours if stdout is a

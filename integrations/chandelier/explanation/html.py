@@ -12,7 +12,7 @@ from importlib.resources import files
 import numpy as np
 
 from chandelier.explanation import Explanation, Match, Span
-from chandelier.explanation.texts import label, percent, pieces, unseen_note, visible
+from chandelier.explanation.texts import Scale, label, percent, pieces, query_title, unseen_note, visible
 from chandelier.multivectors import Float32Array
 
 __all__ = ["fragment", "page"]
@@ -27,7 +27,12 @@ PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 body {{ margin: 0; background: #f6f3ec; }}
-@media (prefers-color-scheme: dark) {{ body {{ background: #121110; }} }}
+main > h1 {{
+  max-width: 52rem; margin: 1.5rem auto; padding: 0 1.5rem; color: #1f1d1a; overflow-wrap: anywhere;
+  font: 600 1.35rem/1.35 system-ui, -apple-system, "Segoe UI", sans-serif;
+}}
+@media (prefers-color-scheme: dark) {{ body {{ background: #121110; }} main > h1 {{ color: #ece8e1; }} }}
+@media (max-width: 34rem) {{ main > h1 {{ margin: 1rem 0; padding: 0 1rem; }} }}
 {style}</style>
 </head>
 <body>
@@ -41,27 +46,27 @@ CELL = 15  # pixels of a cell of the heat map, as in style.css
 HEAT = (214, 137, 16)  # its colour, for light and dark paper
 
 
-def page(explanations: Iterable[Explanation]) -> str:
-    """A whole page with one or more explanations."""
+def page(explanations: Iterable[Explanation], headings: Iterable[str] | None = None) -> str:
+    """A whole page with one or more explanations; under headings of their own, if their query is the same."""
     shown = list(explanations)
-    title = f"{_text(shown[0].query)} · chandelier" if shown else "chandelier"
-    return PAGE.format(title=title, style=_style(), body="".join(map(_section, shown)))
+    query = escape(query_title(shown[0])) if shown else ""
+    body = [] if headings is None else [f'<h1 dir="auto" lang="">{query}</h1>\n']
+    names = map(query_title, shown) if headings is None else map(visible, headings)
+    body += [_section(each, name, is_open=len(shown) == 1) for each, name in zip(shown, names, strict=True)]
+    about = f"{query} · chandelier" if shown else "chandelier"
+    return PAGE.format(title=about, style=_style(), body="".join(body))
 
 
 def fragment(explanation: Explanation) -> str:
     """One explanation for a place in another page, whose styles it neither changes nor takes over."""
-    return f"<style>\n{_style()}</style>\n{_section(explanation)}"
+    return f"<style>\n{_style()}</style>\n{_section(explanation, query_title(explanation), is_open=False)}"
 
 
 def _style() -> str:
     return files("chandelier.explanation").joinpath("style.css").read_text(encoding="utf-8")
 
 
-def _text(text: str) -> str:
-    return escape(visible(text))
-
-
-def _section(explanation: Explanation) -> str:
+def _section(explanation: Explanation, heading: str, *, is_open: bool) -> str:
     # The same explanation is the same on every page; two on one page seldom share a name, and only a hover shows it.
     name = f"chandelier-{zlib.crc32(repr((explanation.query, explanation.document)).encode()):08x}"
     return "\n".join(
@@ -69,13 +74,14 @@ def _section(explanation: Explanation) -> str:
             f'<section class="chandelier-explanation {name}" aria-label="Why this document matched">',
             _linked_hovers(explanation, name),
             "<header>",
-            f'<h2 dir="auto" lang="">{_text(explanation.query) or "(empty query)"}</h2>',
+            f'<h2 dir="auto" lang="">{escape(heading)}</h2>',
             f'<p class="score"><b>{explanation.score:.4f}</b> MaxSim over {len(explanation.matches)} query tokens</p>',
             "</header>",
             *_query(explanation),
+            _legend(explanation),
             _document(explanation),
             *([f'<p class="note">{escape(note)}</p>'] if (note := unseen_note(explanation)) else []),
-            _matches(explanation),
+            _matches(explanation, is_open),
             _heat_map(explanation),
             "</section>\n",
         ]
@@ -106,15 +112,21 @@ def _query(explanation: Explanation) -> Iterator[str]:
             yield f'<ul class="{kind}" aria-label="{title}">{items}</ul>'
 
 
+def _legend(explanation: Explanation) -> str:
+    unspoken = any(not match.query_span for match in explanation.matches)
+    dashed = "; dashed are special tokens, which stand for no word and count too" if unspoken else ""
+    return f'<p class="note legend">Percentages are parts of the score{dashed}.</p>'
+
+
 def _query_tokens(explanation: Explanation, numbers: list[int]) -> str:
     """A query token, or all of one kind."""
     matches = [explanation.matches[number] for number in numbers]
-    most = max(match.share for match in explanation.matches)
+    strength = _strength(Scale(explanation).match(matches[0]))
     shares = list(dict.fromkeys(percent(share) for share in sorted(match.share for match in matches)))
     many = f" x {len(matches)}" if len(matches) > 1 else ""
     title = "\n".join(_said(explanation, match) for match in matches)
     return (
-        f'<li class="{_classes(numbers)}" style="--w:{_strength(matches[0].share, most)}" title="{title}">'
+        f'<li class="{_classes(numbers)}" style="--w:{strength}" title="{title}">'
         f"<bdi>{escape(_query_label(explanation, matches[0]))}</bdi>{many}"
         f"<small>{' to '.join([shares[0], *shares[1:][-1:]])}{' each' * bool(many)}</small></li>"
     )
@@ -125,26 +137,25 @@ def _classes(numbers: Iterable[int]) -> str:
 
 
 def _document(explanation: Explanation) -> str:
-    heaviest = max((span.word_weight for span in explanation.spans()), default=0.0)
+    scale = Scale(explanation)
     shown = []
     for text, span, is_seen in pieces(explanation):
         if span is not None:
-            shown.append(_mark(explanation, text, span, heaviest))
+            shown.append(_mark(explanation, text, span, scale.span(span)))
         else:
             shown.append(escape(text) if is_seen else f'<span class="unseen">{escape(text)}</span>')
     return f'<p class="document" dir="auto" lang="">{"".join(shown) or "(empty document)"}</p>'
 
 
-def _mark(explanation: Explanation, text: str, span: Span, heaviest: float) -> str:
+def _mark(explanation: Explanation, text: str, span: Span, strength: float) -> str:
     matches = [explanation.matches[number] for number in span.query_tokens]
     names = [f"{_query_label(explanation, match)} {match.similarity:.3f}" for match in matches]
     title = f"adds {span.weight:.3f}: best match of {', '.join(names)}"
-    strength = _strength(span.word_weight, heaviest)
     classes = _classes(span.query_tokens)
-    return f'<mark class="{classes}" style="--w:{strength}" title="{escape(title)}">{escape(text)}</mark>'
+    return f'<mark class="{classes}" style="--w:{_strength(strength)}" title="{escape(title)}">{escape(text)}</mark>'
 
 
-def _matches(explanation: Explanation) -> str:
+def _matches(explanation: Explanation, is_open: bool) -> str:
     rows = []
     for match in explanation.matches:
         found = label(explanation.document, match.span, match.document_token)
@@ -159,7 +170,7 @@ def _matches(explanation: Explanation) -> str:
         '<th scope="col" class="number">similarity</th><th scope="col" class="number">of the score</th></tr>'
     )
     return (
-        "<details><summary>Matches, in numbers</summary>"
+        f"<details{' open' * is_open}><summary>Matches, in numbers</summary>"
         f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table></details>"
     )
 
@@ -218,6 +229,6 @@ def _query_label(explanation: Explanation, match: Match) -> str:
     return label(explanation.query, match.query_span, match.query_token)
 
 
-def _strength(value: float, most: float) -> str:
-    """From 0 to 1, for the style sheet: what is not positive is not shown."""
-    return f"{max(0.0, value) / most:.3g}" if most > 0 else "0"
+def _strength(value: float) -> str:
+    """A strength from 0 to 1, as the style sheet reads it."""
+    return f"{value:.3f}"

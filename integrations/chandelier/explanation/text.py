@@ -6,7 +6,7 @@ import unicodedata
 from itertools import groupby
 
 from chandelier.explanation import Explanation, Match
-from chandelier.explanation.texts import label, percent, pieces, unseen_note, visible
+from chandelier.explanation.texts import FAINT, Scale, label, percent, pieces, query_title, unseen_note
 
 __all__ = ["render"]
 
@@ -15,13 +15,14 @@ BAR_WIDTH = 24
 LABEL_WIDTH = 24
 
 
-def render(explanation: Explanation, *, color: bool) -> str:
-    """The score and the query, the document, what the model did not see, and the matches."""
+def render(explanation: Explanation, *, color: bool, heading: str | None = None) -> str:
+    """The score and the query or another heading, the document, what the model did not see, and the matches."""
 
     def paint(text: str, style: str) -> str:
         return f"{style}{text}{RESET}" if color else text
 
-    lines = [f"{paint(f'{explanation.score:.4f}', BOLD)}  {paint(visible(explanation.query), BOLD)}", ""]
+    heading = query_title(explanation) if heading is None else heading
+    lines = [f"{paint(f'{explanation.score:.4f}', BOLD)}  {paint(heading, BOLD)}", ""]
     lines.append(_document(explanation, color))
     if note := unseen_note(explanation):
         lines += ["", paint(note, DIM)]
@@ -30,9 +31,9 @@ def render(explanation: Explanation, *, color: bool) -> str:
     names = [_cell(label(explanation.query, match.query_span, match.query_token)) for match in spoken]
     found = [_cell(_found(explanation, match)) for match in spoken]
     left, right = (max(map(_columns, cells), default=0) for cells in (names, found))
-    most = max((match.share for match in spoken), default=0.0) or 1.0
+    scale = Scale(explanation)
     for match, name, target in zip(spoken, names, found, strict=True):
-        bar = "━" * round(BAR_WIDTH * max(0.0, match.share / most))
+        bar = "━" * round(BAR_WIDTH * scale.match(match))
         start = f"  {_pad(name, left)} → {_pad(target, right)}  {match.similarity:6.3f} {percent(match.share):>5}"
         lines.append(f"{start}  {paint(bar, LIT)}".rstrip())
     if unspoken := _unspoken(explanation):
@@ -42,15 +43,15 @@ def render(explanation: Explanation, *, color: bool) -> str:
 
 def _document(explanation: Explanation, color: bool) -> str:
     """The document; what words of the query matched stands in colours of two strengths, or in brackets."""
-    heaviest = max((span.word_weight for span in explanation.spans()), default=0.0)
+    scale = Scale(explanation)
     shown = []
     for text, span, is_seen in pieces(explanation):
         if not is_seen:
             shown.append(f"{DIM}{text}{RESET}" if color else text)
-        elif span is None or span.word_weight <= 0:  # at most mask tokens matched it
+        elif span is None or scale.span(span) < FAINT:
             shown.append(text)
         elif color:
-            shown.append(f"{BRIGHT if 2 * span.word_weight > heaviest else LIT}{text}{RESET}")
+            shown.append(f"{BRIGHT if scale.span(span) > 0.5 else LIT}{text}{RESET}")
         else:
             shown.append(f"[{text}]")
     return "".join(shown)
