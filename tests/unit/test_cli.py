@@ -144,6 +144,7 @@ def test_help_of_a_command(run: Run, name: str, option: str) -> None:
         (["rerank", "m", "--query", "q", "-k", "1.5"], ["-k/--top-k", "'1.5'"]),
         (["explain", "m"], ["--query"]),
         (["explain", "m", "--query", "q", "--html"], ["--html"]),
+        (["explain", "m", "--query", "q", "--html", "-"], ["--html", "standard output"]),
         (["explain", "m", "--query", "q", "-k", "0"], ["-k/--top-k", "'0'"]),
     ],
 )
@@ -352,7 +353,7 @@ def test_rerank_json(run: Run, model: ColBERT) -> None:
     assert (result.code, result.err) == (0, "")
     hits = result.rows()
     ranking = model.rerank(QUERY, TEXTS)
-    assert [list(hit) for hit in hits] == [["rank", "index", "score", "text"]] * len(TEXTS)
+    assert [list(hit) for hit in hits] == [["rank", "index", "score", "file", "line", "text"]] * len(TEXTS)
     assert [hit["rank"] for hit in hits] == [1, 2, 3, 4]
     assert [(hit["index"], hit["text"]) for hit in hits] == [(hit.index, TEXTS[hit.index]) for hit in ranking]
     np.testing.assert_allclose([hit["score"] for hit in hits], [hit.score for hit in ranking], rtol=1e-5)
@@ -404,7 +405,7 @@ def test_rerank_id_that_is_half_a_character(run: Run) -> None:
 @pytest.mark.parametrize("options", [[], ["--json"], ["-k", "3"]])
 def test_rerank_nothing(run: Run, options: list[str]) -> None:
     result = run("rerank", CHECKPOINT, "--query", QUERY, *options)
-    assert (result.code, result.out, result.err) == (0, "", "")
+    assert (result.code, result.out) == (0, "")
 
 
 # explain
@@ -413,8 +414,12 @@ def test_rerank_nothing(run: Run, options: list[str]) -> None:
 def test_explain_for_people(run: Run, model: ColBERT) -> None:
     result = run("explain", CHECKPOINT, "--query", QUERY, "-k", "2", stdin=lines([*TEXTS, ""]))
     assert (result.code, result.err) == (0, "")
-    best = [model.explain(QUERY, TEXTS[hit.index]) for hit in model.rerank(QUERY, TEXTS, top_k=2)]
-    assert result.out == "\n".join(explanation.to_text(color=False) for explanation in best)
+    cards = []
+    for rank, hit in enumerate(model.rerank(QUERY, TEXTS, top_k=2), 1):
+        text = model.explain(QUERY, TEXTS[hit.index]).to_text(color=False)
+        assert text.count(f"  {QUERY}\n") == 1
+        cards.append(text.replace(f"  {QUERY}\n", f"  {rank} · <stdin>:{hit.index + 1}\n"))
+    assert result.out == "\n".join(cards)
     assert "[lighthouse]" in result.out or "[ships]" in result.out
 
 
@@ -423,10 +428,10 @@ def test_explain_json(run: Run, model: ColBERT) -> None:
     result = run("explain", CHECKPOINT, "--query", QUERY, "--json", "--format", "jsonl", stdin=jsonl(objects))
     assert (result.code, result.err) == (0, "")
     rows = result.rows()
-    ranking = model.rerank(QUERY, TEXTS)
-    assert [(row["rank"], row["index"], row["id"]) for row in rows] == [
-        (rank, hit.index, hit.index) for rank, hit in enumerate(ranking, 1)
-    ]
+    ranking = model.rerank(QUERY, TEXTS, top_k=3)
+    assert [(row["rank"], row["index"], row["id"], row["file"], row["line"]) for row in rows] == [
+        (rank, hit.index, hit.index, "<stdin>", hit.index + 1) for rank, hit in enumerate(ranking, 1)
+    ], "three if not said otherwise"
     for row in rows:
         assert sum(match["similarity"] for match in row["matches"]) == pytest.approx(row["score"], abs=1e-4)
         assert row["seen"] == [0, len(row["text"])]
@@ -437,14 +442,59 @@ def test_explain_json(run: Run, model: ColBERT) -> None:
 
 
 def test_explain_writes_a_page(run: Run, tmp_path: Path) -> None:
-    result = run("explain", CHECKPOINT, "--query", QUERY, "--html", "why.html", stdin=lines(TEXTS))
+    (tmp_path / "<b>.txt").write_bytes(lines(["", *TEXTS]))
+    result = run("explain", CHECKPOINT, "--query", QUERY, "-k", "4", "--html", "why.html", "<b>.txt")
     assert (result.code, result.out, result.err) == (0, "", f"chandelier: why.html: documents {len(TEXTS)}\n")
     html = (tmp_path / "why.html").read_text(encoding="utf-8")
     assert html.startswith("<!doctype html>")
     assert html.count("<section") == len(TEXTS)
+    assert html.count(f">{QUERY}</h") == 1, "said once"
+    assert all(f" · &lt;b&gt;.txt:{line}</h2>" in html for line in range(2, 6))
     both = run("explain", CHECKPOINT, "--query", QUERY, "--html", "why.html", "--json", stdin=lines(TEXTS[:1]))
-    assert (both.code, len(both.rows()), both.err) == (0, 1, "")
+    assert (both.code, len(both.rows()), both.err) == (0, 1, "chandelier: why.html: documents 1\n")
     assert (tmp_path / "why.html").read_text(encoding="utf-8").count("<section") == 1
+
+
+@posix
+def test_explain_replaces_a_page_and_keeps_links_and_permissions(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    page = tmp_path / "folder" / "page.html"
+    page.write_text("old")
+    page.chmod(0o640)
+    (tmp_path / "why.html").symlink_to(page)
+    assert run("explain", CHECKPOINT, "--query", QUERY, "--html", "why.html", stdin=lines(TEXTS)).code == 0
+    assert (tmp_path / "why.html").is_symlink()
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert page.stat().st_mode & 0o777 == 0o640
+    assert list(page.parent.iterdir()) == [page]
+
+
+@posix
+def test_a_page_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
+    import resource
+
+    (tmp_path / "docs.txt").write_bytes(lines(TEXTS))
+    (tmp_path / "why.html").write_text("old")
+    done = subprocess.run(
+        command("explain", CHECKPOINT, "--query", QUERY, "--html", "why.html", "docs.txt"),
+        capture_output=True,
+        cwd=tmp_path,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
+    Result(done.returncode, done.stdout, done.stderr).check_error("why.html: file too large")
+    assert (tmp_path / "why.html").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["docs.txt", "why.html"]
+
+
+@pytest.mark.parametrize("name", ["rerank", "explain"])
+def test_no_document_is_said(run: Run, tmp_path: Path, name: str) -> None:
+    page = ["--html", "why.html"] if name == "explain" else []
+    for stdin in (b"", b"\n \n\n"):
+        result = run(name, CHECKPOINT, "--query", QUERY, *page, stdin=stdin)
+        assert (result.code, result.out) == (0, "")
+        assert result.err == "chandelier: no document: the input is empty, or each of its texts is\n"
+        assert not list(tmp_path.iterdir())
 
 
 def test_explain_errors(run: Run, tmp_path: Path) -> None:
@@ -456,7 +506,7 @@ def test_explain_errors(run: Run, tmp_path: Path) -> None:
     run(*start, "docs.txt", "--query-prompt-name", "riddle").check_error("riddle")
     assert (tmp_path / "docs.txt").read_bytes() == lines(TEXTS)
     result = run(*start)
-    assert (result.code, result.out, result.err) == (0, "", "")
+    assert (result.code, result.out) == (0, "")
 
 
 @posix

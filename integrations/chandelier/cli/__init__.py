@@ -132,10 +132,18 @@ def _encode_parser(subparsers: Any) -> argparse.ArgumentParser:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--queries", action="store_true", help="encode as queries instead of documents")
     kind.add_argument(
-        "--pool-factor", type=_positive, metavar="N", default=1, help="make one row of about N similar ones"
+        "--pool-factor",
+        type=_positive,
+        metavar="N",
+        default=1,
+        help="merge similar rows: an index about N times smaller (default: 1, none)",
     )
     parser.add_argument(
-        "--protected-tokens", type=_count, metavar="N", default=1, help="rows at the start that are not pooled"
+        "--protected-tokens",
+        type=_count,
+        metavar="N",
+        default=1,
+        help="rows at the start that are not merged (default: 1)",
     )
     parser.add_argument("--prompt-name", type=_utf8, metavar="NAME", help="prepend this prompt of the checkpoint")
     parser.add_argument("--batch-tokens", type=_positive, metavar="N", help="tokens in one batch")
@@ -148,15 +156,22 @@ def _rerank_parser(subparsers: Any) -> argparse.ArgumentParser:
     about = "score documents against a query and print them, best first"
     parser = _command_parser(subparsers, "rerank", commands.rerank, about, epilog=INPUT_HELP)
     _add_ranking(parser)
-    parser.add_argument("--json", action="store_true", help="print JSONL: rank, index (from 0), score, id if any, text")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSONL: rank, index (from 0), score, id if any, file, line, text"
+    )
     return parser
 
 
 def _explain_parser(subparsers: Any) -> argparse.ArgumentParser:
     about = "show which words of documents match a query"
     parser = _command_parser(subparsers, "explain", commands.explain, about, epilog=INPUT_HELP)
-    _add_ranking(parser)
-    parser.add_argument("--html", metavar="OUT", help="write a page instead; it needs nothing but a browser")
+    _add_ranking(parser, top_k=3)
+    parser.add_argument(
+        "--html",
+        type=_page,
+        metavar="OUT",
+        help="write a page instead of text; it needs nothing but a browser. With --json, write a page as well",
+    )
     parser.add_argument("--json", action="store_true", help="print JSONL: as rerank, with matches and spans")
     return parser
 
@@ -186,10 +201,11 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--field", type=_utf8, default="text", metavar="NAME", help="the JSONL field (default: text)")
 
 
-def _add_ranking(parser: argparse.ArgumentParser) -> None:
+def _add_ranking(parser: argparse.ArgumentParser, top_k: int | None = None) -> None:
     _add_input(parser)
     parser.add_argument("--query", type=_utf8, metavar="TEXT", required=True, help="the query")
-    parser.add_argument("-k", "--top-k", type=_positive, metavar="N", help="print only the N best (default: all)")
+    about = f"take only the N best (default: {top_k or 'all'})"
+    parser.add_argument("-k", "--top-k", type=_positive, metavar="N", default=top_k, help=about)
     parser.add_argument("--query-prompt-name", type=_utf8, metavar="NAME", help="prepend this prompt to the query")
     parser.add_argument("--document-prompt-name", type=_utf8, metavar="NAME", help="prepend this one to documents")
 
@@ -210,6 +226,12 @@ def _whole(value: str, least: int) -> int:
     if number < least:
         raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from {least}")
     return number
+
+
+def _page(value: str) -> str:
+    if value == STDIN:
+        raise argparse.ArgumentTypeError(f"a page is not written to standard output, which {value!r} stands for")
+    return value
 
 
 def _utf8(value: str) -> str:

@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,7 @@ def rerank(arguments: argparse.Namespace) -> None:
     if arguments.json:
         for rank, hit in enumerate(ranking, 1):
             index, item = numbered[hit.index]
-            _print_json({"rank": rank, "index": index, "score": hit.score, **item.identity, "text": item.text})
+            _print_json(_identified(rank, index, hit.score, item))
         return
     ranks = _aligned([str(rank) for rank in range(1, len(ranking) + 1)])
     scores = _aligned([f"{hit.score:.4f}" for hit in ranking])
@@ -67,37 +67,39 @@ def rerank(arguments: argparse.Namespace) -> None:
 
 
 def explain(arguments: argparse.Namespace) -> None:
-    """Shows which words of the documents matched, best document first: on stdout, or on a page."""
+    """Shows which words of the best documents matched: on stdout, on a page, or both."""
+    from chandelier.explanation.html import page
+    from chandelier.explanation.text import render
+
     output = None if arguments.html is None else _output_path(arguments, arguments.html, "--html")
     model = _open_model(arguments)
     ranking, numbered = _rank(model, arguments)
-    explanations = (
-        model.explain(
+    prints = arguments.json or output is None
+    kept, headings = [], []
+    # Where the explanations themselves appear on the terminal, they tell how far the work is.
+    for rank, hit in enumerate(_with_bar(ranking, is_hidden=prints and _is_terminal(sys.stdout)), 1):
+        index, item = numbered[hit.index]
+        explanation = model.explain(
             arguments.query,
-            numbered[hit.index][1].text,
+            item.text,
             query_prompt_name=arguments.query_prompt_name,
             document_prompt_name=arguments.document_prompt_name,
         )
-        for hit in ranking
-    )
-    kept = []
-    for rank, (hit, explanation) in enumerate(zip(ranking, explanations, strict=True), 1):
+        heading = f"{rank} · {_one_line(item.file)}:{item.line}"
         if output is not None:
             kept.append(explanation)
+            headings.append(heading)
         if arguments.json:
-            index, item = numbered[hit.index]
-            place = {"rank": rank, "index": index, "score": hit.score, **item.identity, "text": item.text}
             matches = [asdict(match) for match in explanation.matches]
             spans = [asdict(span) for span in explanation.spans()]
-            _print_json({**place, "seen": explanation.document_seen, "matches": matches, "spans": spans})
+            parts = {"seen": explanation.document_seen, "matches": matches, "spans": spans}
+            _print_json({**_identified(rank, index, hit.score, item), **parts})
         elif output is None:
-            print("\n" * (rank > 1) + explanation.to_text(), end="")
-    if output is not None:
-        from chandelier.explanation.html import page
-
-        output.write_text(page(kept), encoding="utf-8")
-        if not arguments.json:
-            print(f"chandelier: {arguments.html}: documents {len(kept)}", file=sys.stderr)
+            color = _is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+            print("\n" * (rank > 1) + render(explanation, color=color, heading=heading), end="")
+    if output is not None and kept:
+        _write_whole(output, page(kept, headings))
+        print(f"chandelier: {arguments.html}: documents {len(kept)}", file=sys.stderr)
 
 
 def info(arguments: argparse.Namespace) -> None:
@@ -132,6 +134,8 @@ def _rank(model: ColBERT, arguments: argparse.Namespace) -> tuple[list[Ranked], 
     """The best documents, and all that were ranked with their places in the input."""
     # An empty text has vectors too, those of its special tokens, but nobody wants to see it ranked.
     numbered = [(index, item) for index, item in enumerate(read_items(arguments)) if item.text.strip()]
+    if not numbered:
+        print("chandelier: no document: the input is empty, or each of its texts is", file=sys.stderr)
     ranking = model.rerank(
         arguments.query,
         [item.text for _, item in numbered],
@@ -141,6 +145,40 @@ def _rank(model: ColBERT, arguments: argparse.Namespace) -> tuple[list[Ranked], 
         progress=_is_terminal(sys.stderr),
     )
     return ranking, numbered
+
+
+def _identified(rank: int, index: int, score: float, item: Item) -> dict[str, Any]:
+    """A ranked document for programs."""
+    place = {"file": item.file, "line": item.line}
+    return {"rank": rank, "index": index, "score": score, **item.identity, **place, "text": item.text}
+
+
+def _with_bar(ranking: list[Ranked], *, is_hidden: bool) -> Iterable[Ranked]:
+    """The ranking, and a bar on a terminal's stderr once its end is a second away."""
+    if is_hidden or not _is_terminal(sys.stderr):
+        return ranking
+    from tqdm.auto import tqdm
+
+    bar: Iterable[Ranked] = tqdm(ranking, desc="explaining", unit=" documents", delay=1)
+    return bar
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Writes a file whole or not at all, with the permissions that it had."""
+    beside = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
+    try:
+        try:
+            with open(beside, "x", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            if path.exists():
+                shutil.copymode(path, beside)
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _output_path(arguments: argparse.Namespace, output: str, option: str) -> Path:

@@ -25,10 +25,14 @@ class Item(NamedTuple):
     Attributes:
         text: The text.
         identity: ``{"id": ...}`` with the id of the JSONL object, whatever its type, or ``{}`` where there was none.
+        file: The file it came from, ``<stdin>`` for standard input.
+        line: Its line in the file, from 1.
     """
 
     text: str
     identity: dict[str, Any]
+    file: str
+    line: int
 
 
 def read_items(arguments: argparse.Namespace) -> list[Item]:
@@ -36,33 +40,33 @@ def read_items(arguments: argparse.Namespace) -> list[Item]:
     items: list[Item] = []
     for path in arguments.files or [STDIN]:
         is_jsonl = path.lower().endswith(JSONL_SUFFIXES) if arguments.format is None else arguments.format == "jsonl"
-        for place, line in _read_lines(path):
+        name = "<stdin>" if path == STDIN else path
+        for number, line in _read_lines(path, name):
             if not is_jsonl:
-                items.append(Item(line, {}))
+                items.append(Item(line, {}, name, number))
             elif line.strip():
-                items.append(_parse_object(line, place, arguments.field))
+                text, identity = _parse_object(line, f"{name}:{number}", arguments.field)
+                items.append(Item(text, identity, name, number))
     return items
 
 
-def _read_lines(path: str) -> Iterator[tuple[str, str]]:
-    """Yields the lines of a file without their ends, each after its place, such as ``docs.txt:3``.
+def _read_lines(path: str, name: str) -> Iterator[tuple[int, str]]:
+    """Yields the lines of a file without their ends, each after its number, from 1.
 
     Only LF and CRLF end a line: the other line separators of Unicode are part of a text.
     """
-    name = "<stdin>" if path == STDIN else path
     with _open_input(path) as file:
         for number, raw in enumerate(file, 1):
-            place = f"{name}:{number}"
             line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
             if not line:
                 return  # a byte order mark and nothing else: there is no line
             if line.endswith(b"\n"):
                 line = line[:-1].removesuffix(b"\r")
             try:
-                yield place, line.decode()
+                yield number, line.decode()
             except UnicodeDecodeError as error:
                 where = f"byte {error.start + 1} of the line"
-                raise CommandError(f"{place}: not valid UTF-8 at {where}; save the file as UTF-8") from None
+                raise CommandError(f"{name}:{number}: not valid UTF-8 at {where}; save the file as UTF-8") from None
 
 
 def _open_input(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
@@ -73,7 +77,7 @@ def _open_input(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
     return contextlib.nullcontext(sys.stdin.buffer)
 
 
-def _parse_object(line: str, place: str, field: str) -> Item:
+def _parse_object(line: str, place: str, field: str) -> tuple[str, dict[str, Any]]:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
@@ -90,7 +94,7 @@ def _parse_object(line: str, place: str, field: str) -> Item:
         raise CommandError(f"{place}: field {field!r} is {_json_type(text)}, not a string")
     if re.search("[\ud800-\udfff]", text):
         raise CommandError(f"{place}: field {field!r} holds a lone surrogate, which is half a character")
-    return Item(text, {"id": value["id"]} if "id" in value else {})
+    return text, {"id": value["id"]} if "id" in value else {}
 
 
 def _json_type(value: object) -> str:
