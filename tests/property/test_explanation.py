@@ -133,6 +133,17 @@ def test_control_characters_in_front_move_nothing(model: ColBERT, lead: str) -> 
 
 
 @pytest.mark.parametrize(
+    "text", ["\x07Paris is the \x07capital e\x07\u0301", "\x07\x07 a e\x07\u0301 capital e\x00\u0308 of"]
+)
+def test_control_characters_that_have_to_stay_move_nothing(kind: str, model: ColBERT, text: str) -> None:
+    """Without the one before it, an accent would join its letter, and the tokens would be others."""
+    explanation = model.explain("moon", text)
+    check(kind, explanation)
+    start = text.index("capital")
+    assert any(span[0] in (start, start - 1) and span[1] > start for span in explanation.document_spans if span)
+
+
+@pytest.mark.parametrize(
     ("text", "whole"),
     [
         ("a 👩\u200d👩\u200d👧 b", "👩\u200d👩\u200d👧"),

@@ -43,7 +43,8 @@ const LONGEST: usize = 1 << 20;
 /// Where the tokens of a text stand in it, counted in characters: the first, and the one behind the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spans {
-    /// For each token what it came from; `(0, 0)` for the prefix, special and expansion tokens and those of the prompt.
+    /// For each token what it came from; `(0, 0)` for the prefix, special and expansion tokens and those of the prompt, and
+    /// for all where the normaliser removed control characters and lost count.
     pub tokens: Vec<(usize, usize)>,
     /// What was not cut off: all of the text, or as much of it as the role's length lets through.
     pub seen: (usize, usize),
@@ -180,12 +181,21 @@ impl TextTokenizer {
         let mut source = Cow::Borrowed(self.stripped(&prompted));
         let mut places = None;
         let mut encoding = self.encode_with_offsets(&source)?;
-        if let Some((quiet, its_places)) = self.without_controls(&source)? {
-            let same = self.encode_with_offsets(&quiet)?;
-            if same.get_ids() == encoding.get_ids() {
-                (encoding, source, places) = (same, Cow::Owned(quiet), Some(its_places));
+        // SentencePiece's normaliser loses count where it removes a control character, at the very start for all that
+        // follows. One inside may keep an accent from its letter, and has to stay then.
+        let removed = self.removed_controls(&source)?;
+        if !removed.is_empty() {
+            let at_start = source.chars().take_while(|c| removed.contains(c)).count();
+            for among in [usize::MAX, at_start] {
+                let (quiet, its_places) = without(&source, &removed, among);
+                let same = self.encode_with_offsets(&quiet)?;
+                if same.get_ids() == encoding.get_ids() {
+                    (encoding, source, places) = (same, Cow::Owned(quiet), Some(its_places));
+                    break;
+                }
             }
         }
+        let is_miscounted = !removed.is_empty() && places.is_none();
         let is_cut = encoding.len() > self.role(role).room;
         let encoding = self.post_process(encoding, role)?;
         let tokens = self.tokens(&encoding, role)?;
@@ -205,7 +215,7 @@ impl TextTokenizer {
             .zip(encoding.get_special_tokens_mask())
             .map(|(&(start, end), &special)| {
                 let (start, end) = (start_of(start) + skipped, end_of(end) + skipped);
-                if special == 1 || end <= before || start == end {
+                if is_miscounted || special == 1 || end <= before || start == end {
                     (0, 0)
                 } else {
                     (start.max(before) - before, end - before)
@@ -231,11 +241,9 @@ impl TextTokenizer {
         self.guarded(|| self.tokenizer.encode_char_offsets(prepared.as_ref(), false))
     }
 
-    /// The text without the control characters that the normaliser removes, and the place of each character that is left,
-    /// and of the end; `None` if there are none. SentencePiece's normaliser loses count where it removes one, at the
-    /// very start for all that follows.
-    fn without_controls(&self, text: &str) -> Result<Option<(String, Vec<usize>)>> {
-        let Some(normalizer) = self.tokenizer.get_normalizer() else { return Ok(None) };
+    /// The control characters of the text that the normaliser removes.
+    fn removed_controls(&self, text: &str) -> Result<HashSet<char>> {
+        let Some(normalizer) = self.tokenizer.get_normalizer() else { return Ok(HashSet::new()) };
         let is_removed = |c: char| -> Result<bool> {
             let mut alone = NormalizedString::from(c.to_string());
             self.guarded(|| normalizer.normalize(&mut alone))?;
@@ -247,13 +255,7 @@ impl TextTokenizer {
                 unknown.insert(is_removed(c)?);
             }
         }
-        if removed.values().all(|removed| !removed) {
-            return Ok(None);
-        }
-        let is_left = |&(_, c): &(usize, char)| !removed.get(&c).copied().unwrap_or(false);
-        let (mut places, left): (Vec<usize>, String) = text.chars().enumerate().filter(is_left).unzip();
-        places.push(text.chars().count());
-        Ok(Some((left, places)))
+        Ok(removed.into_iter().filter_map(|(c, is_removed)| is_removed.then_some(c)).collect())
     }
 
     /// Any text can be tokenised by a tokenizer that is whole.
@@ -385,6 +387,15 @@ impl RoleSettings {
 
 fn with_prompt<'a>(text: &'a str, prompt: &str) -> Cow<'a, str> {
     if prompt.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(format!("{prompt}{text}")) }
+}
+
+/// The text without those of its first `among` characters that are to be removed, and the place of each character that
+/// is left, and of the end.
+fn without(text: &str, removed: &HashSet<char>, among: usize) -> (String, Vec<usize>) {
+    let is_left = |&(place, c): &(usize, char)| place >= among || !removed.contains(&c);
+    let (mut places, left): (Vec<usize>, String) = text.chars().enumerate().filter(is_left).unzip();
+    places.push(text.chars().count());
+    (left, places)
 }
 
 /// Python's `str.isspace` for one character: Rust's notion and the four information separators.
