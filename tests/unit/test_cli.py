@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 import chandelier
-from chandelier import ColBERT, MultiVectors
+from chandelier import ColBERT, MultiVectors, Ranked
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 CASE = GOLDENS / "a_bert_pylate"
@@ -523,6 +524,24 @@ def test_explain_colors_a_terminal(tmp_path: Path, variable: str, colors: bool) 
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
     assert (b"\x1b[1;93m" in output) == colors
+
+
+def test_explain_shows_a_bar_where_the_work_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    from chandelier.cli import commands
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = {}
+    for seconds, is_hidden in ((0.0, False), (0.6, False), (0.6, True)):
+        monkeypatch.setattr("sys.stderr", stderr := Terminal())
+        ranking = [Ranked(0, 1.0, None)] * 3
+        for number, hit in enumerate(commands._with_bar(ranking, is_hidden=is_hidden)):
+            assert hit is ranking[number]
+            time.sleep(seconds)
+        shown[seconds, is_hidden] = "explaining" in stderr.getvalue()
+    assert shown == {(0.0, False): False, (0.6, False): True, (0.6, True): False}
 
 
 # info
