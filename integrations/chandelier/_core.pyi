@@ -29,7 +29,7 @@ def maxsim(
     offsets: npt.NDArray[np.int64] | None,
 ) -> npt.NDArray[np.float32]: ...
 def maxsim_matrix(
-    query_data: npt.NDArray[Any],
+    queries: npt.NDArray[Any],
     query_offsets: npt.NDArray[np.int64],
     documents: npt.NDArray[Any] | list[npt.NDArray[Any]],
     offsets: npt.NDArray[np.int64] | None,
@@ -41,7 +41,7 @@ def top_k(
     k: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
 def top_k_each(
-    query_data: npt.NDArray[Any],
+    queries: npt.NDArray[Any],
     query_offsets: npt.NDArray[np.int64],
     documents: npt.NDArray[Any] | list[npt.NDArray[Any]],
     offsets: npt.NDArray[np.int64] | None,

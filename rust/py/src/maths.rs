@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 use crate::arrays::{Ragged, Texts, matrix, offsets_to_numpy};
 use crate::detach::detached_with_progress;
+use crate::errors;
 
 type Data<'py> = PyReadonlyArray2<'py, f32>;
 type Offsets<'py> = PyReadonlyArray1<'py, i64>;
@@ -20,19 +21,19 @@ type Pooled<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>);
 #[pyfunction]
 pub(crate) fn maxsim_matrix<'py>(
     py: Python<'py>,
-    query_data: Data<'py>,
+    queries: &Bound<'py, PyAny>,
     query_offsets: Offsets<'py>,
     documents: &Bound<'py, PyAny>,
     offsets: Option<Offsets<'py>>,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-    let queries = Ragged::new(query_data, &query_offsets)?;
-    let queries = queries.parts()?;
+    let queries = Texts::new(queries, Some(&query_offsets))?;
+    let queries = queries.view(0)?.map_err(|e| errors::to_python(py, &e))?;
     let documents = Texts::new(documents, offsets.as_ref())?;
-    let documents = documents.view(queries.2)?;
+    let documents = documents.view(queries.dim())?;
     let (scores, shape) = detached_with_progress(py, None, move |observer| {
-        let (documents, queries) = (documents?, MultiVectorsView::new(queries.0, queries.1, queries.2)?);
+        let documents = documents?;
         let shape = (queries.len(), documents.len());
-        Ok((chandelier::maxsim_matrix(&queries.into(), &documents, Cpu::detect()?, observer)?, shape))
+        Ok((chandelier::maxsim_matrix(&queries, &documents, Cpu::detect()?, observer)?, shape))
     })?;
     matrix(py, shape, scores)
 }
@@ -96,19 +97,18 @@ pub(crate) fn mean_vectors<'py>(
 #[pyfunction]
 pub(crate) fn top_k_each<'py>(
     py: Python<'py>,
-    query_data: Data<'py>,
+    queries: &Bound<'py, PyAny>,
     query_offsets: Offsets<'py>,
     documents: &Bound<'py, PyAny>,
     offsets: Option<Offsets<'py>>,
     k: usize,
 ) -> PyResult<Bound<'py, PyArray2<i64>>> {
-    let queries = Ragged::new(query_data, &query_offsets)?;
-    let queries = queries.parts()?;
+    let queries = Texts::new(queries, Some(&query_offsets))?;
+    let queries = queries.view(0)?.map_err(|e| errors::to_python(py, &e))?;
     let documents = Texts::new(documents, offsets.as_ref())?;
-    let documents = documents.view(queries.2)?;
+    let documents = documents.view(queries.dim())?;
     let best = detached_with_progress(py, None, move |observer| {
-        let queries = MultiVectorsView::new(queries.0, queries.1, queries.2)?;
-        chandelier::top_k_each(&queries.into(), &documents?, k, Cpu::detect()?, observer)
+        chandelier::top_k_each(&queries, &documents?, k, Cpu::detect()?, observer)
     })?;
     let indices: Vec<i64> = best.iter().flatten().map(|(index, _)| *index as i64).collect();
     matrix(py, (best.len(), indices.len() / best.len().max(1)), indices)
