@@ -7,7 +7,10 @@ what was wanted and the way out; the fields carry the names for a program to rea
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chandelier.store.documents import UpsertReport
 
 __all__ = [
     "ArgumentError",
@@ -16,7 +19,9 @@ __all__ = [
     "HubError",
     "HubMissingError",
     "ModelError",
+    "PartialUpsertError",
     "ShapeError",
+    "StoreError",
 ]
 
 
@@ -83,3 +88,23 @@ class HubError(ChandelierError):
 
 class HubMissingError(HubError, FileNotFoundError):
     """A model that is not there: no such repository or revision, or offline and not in the cache."""
+
+
+class StoreError(ChandelierError):
+    """A store that cannot be opened, read or written.
+
+    A file that is damaged or no store, another model, a server that does not answer, a disk that is full.
+
+    Attributes:
+        store: The file, folder or collection.
+        report: What became of the documents that an upsert had taken when it ended; None where there was no upsert.
+    """
+
+    def __init__(self, message: str = "", *, store: str = "", report: UpsertReport | None = None) -> None:
+        super().__init__(message)
+        self.store = store
+        self.report = report
+
+
+class PartialUpsertError(StoreError):
+    """An upsert that was told to raise if a document was refused; the others are stored, and `report` says which."""

@@ -1,0 +1,11 @@
+"""Stores: documents with ids, found by MaxSim. One protocol, whatever keeps them.
+
+`LocalStore` keeps them in one file of SQLite and scores all of them exactly; `chandelier.qdrant.QdrantStore` and
+`chandelier.qdrant_edge.QdrantEdgeStore` (extras of the same names) do the same over Qdrant.
+"""
+
+from chandelier.exceptions import PartialUpsertError, StoreError
+from chandelier.store.documents import Document, Hit, UpsertReport
+from chandelier.store.protocol import Store
+
+__all__ = ["Document", "Hit", "PartialUpsertError", "Store", "StoreError", "UpsertReport"]

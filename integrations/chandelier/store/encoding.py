@@ -1,0 +1,99 @@
+"""A store's use of its model: texts and queries to rows, and why a hit was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from chandelier.exceptions import ArgumentError, StoreError
+from chandelier.maths import checked_pooling
+from chandelier.multivectors import Float32Array, MultiVectors, checked_count, checked_rows
+from chandelier.store.documents import Hit
+
+if TYPE_CHECKING:
+    from chandelier.models import ColBERT
+
+__all__ = ["Encoding", "Query"]
+
+Query: TypeAlias = str | npt.NDArray[np.floating]
+"""What is searched for: a text, or the rows `(tokens, dim)` of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One query, ready to be scored.
+
+    Attributes:
+        text: None where rows were given.
+        rows: `(tokens, dim)` float32.
+    """
+
+    text: str | None
+    rows: Float32Array
+
+
+class Encoding:
+    """A model and how a store uses it."""
+
+    def __init__(self, model: ColBERT, pool_factor: int, protected_tokens: int) -> None:
+        for attribute in ("dim", "fingerprint", "encode_documents", "encode_queries"):
+            if isinstance(model, (str, type)) or not hasattr(model, attribute):
+                got = repr(model) if isinstance(model, (str, type)) else type(model).__name__
+                raise ArgumentError(f"model: got {got}, wanted a ColBERT: chandelier.ColBERT(path)", argument="model")
+        self.model = model
+        self.pooling = checked_pooling(pool_factor, protected_tokens)
+        self.dim = model.dim
+        self.document_length = model.document_length
+
+    @property
+    def fingerprint(self) -> str:
+        """What makes vectors comparable."""
+        return self.model.fingerprint
+
+    def documents(self, texts: list[str]) -> MultiVectors:
+        """Rows of documents, pooled as the store wants it."""
+        factor, protected = self.pooling
+        return self.model.encode_documents(texts, pool_factor=factor, protected_tokens=protected)
+
+    def queries(self, queries: Iterable[Query]) -> list[Asked]:
+        """Texts and rows as queries, in order; the texts are encoded together."""
+        if isinstance(queries, (str, bytes, dict)) or not isinstance(queries, Iterable):
+            got = type(queries).__name__
+            raise ArgumentError(f"queries: got {got}, wanted a list of str or of matrices", argument="queries")
+        given = list(queries)
+        texts = [query for query in given if isinstance(query, str)]
+        encoded = iter(self.model.encode_queries(texts) if texts else ())
+        asked = []
+        for index, query in enumerate(given):
+            if isinstance(query, str):
+                asked.append(Asked(query, next(encoded)))
+            else:
+                asked.append(Asked(None, checked_rows(f"queries[{index}]", query, self.dim)))
+        return asked
+
+    def explained(self, query: Asked, hits: Sequence[Hit]) -> list[Hit]:
+        """The hits, and which words of each matched."""
+        if query.text is None:
+            raise ArgumentError("explain: got a matrix as query, wanted its text", argument="explain")
+        return [replace(hit, explanation=self.model.explain(query.text, hit.text)) for hit in hits]
+
+
+def checked_search(k: int, depth: int | None) -> tuple[int, int | None]:
+    """How many hits, and how many candidates for them."""
+    k = checked_count("k", k)
+    if depth is not None:
+        depth = checked_count("depth", depth)
+        if depth < k:
+            raise ArgumentError(f"depth: got {depth} with k={k}, wanted at least k candidates", argument="depth")
+    return k, depth
+
+
+def check_fingerprint(store: str, what: str, stored: object, now: str) -> None:
+    """Refuses what was written by another encoder."""
+    if stored != now:
+        message = f"{store}: its vectors were written with {what} {stored}, this is {now}; open it with the same, or"
+        raise StoreError(f"{message} make a new store", store=store)
