@@ -75,10 +75,14 @@ class Encoding:
                 asked.append(Asked(None, checked_rows(f"queries[{index}]", query, self.dim)))
         return asked
 
+    def check_explains(self, queries: Iterable[Asked]) -> None:
+        """Refuses to explain what is no text."""
+        if any(query.text is None for query in queries):
+            raise ArgumentError("explain: got a matrix as query, wanted its text", argument="explain")
+
     def explained(self, query: Asked, hits: Sequence[Hit]) -> list[Hit]:
         """The hits, and which words of each matched."""
-        if query.text is None:
-            raise ArgumentError("explain: got a matrix as query, wanted its text", argument="explain")
+        assert query.text is not None
         return [replace(hit, explanation=self.model.explain(query.text, hit.text)) for hit in hits]
 
 
@@ -92,8 +96,9 @@ def checked_search(k: int, depth: int | None) -> tuple[int, int | None]:
     return k, depth
 
 
-def check_fingerprint(store: str, what: str, stored: object, now: str) -> None:
+def check_fingerprint(store: str, what: str, stored: object, now: object) -> None:
     """Refuses what was written by another encoder."""
     if stored != now:
-        message = f"{store}: its vectors were written with {what} {stored}, this is {now}; open it with the same, or"
-        raise StoreError(f"{message} make a new store", store=store)
+        was, given = (f"{what} {each}" if each else f"no {what}" for each in (stored, now))
+        message = f"{store}: was written with {was}, and is opened with {given}"
+        raise StoreError(f"{message}; open it with the same one, or make a new store", store=store)

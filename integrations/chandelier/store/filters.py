@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeAlias
 
 from chandelier.exceptions import ArgumentError
 
-__all__ = ["And", "Compare", "Equals", "Exists", "Filter", "Node", "Not", "OneOf", "Or", "parse"]
+__all__ = ["And", "Compare", "Equals", "Exists", "Filter", "Node", "Not", "OneOf", "Or", "field_path", "parse"]
 
 Filter: TypeAlias = Mapping[str, Any]
 Scalar: TypeAlias = str | bool | int | float | None
@@ -127,7 +127,7 @@ def _filter(value: object, place: str, depth: int) -> Node:
         elif key.startswith("$"):
             raise _error(f"{place}.{key}", 'unknown operator, wanted $and, $or, $not or a field (as "$name" in quotes)')
         else:
-            parts.append(_field(_path(key, place), part, f"{place}.{key}", depth + 1))
+            parts.append(_field(field_path(key, place=place), part, f"{place}.{key}", depth + 1))
     return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
@@ -217,20 +217,24 @@ def _number(value: int | float) -> int | float:
 SEGMENT = re.compile(r'"([^"\\\x00-\x1f]+)"|([^."\\\x00-\x1f]+)')
 
 
-def _path(key: str, place: str) -> Path:
+def field_path(name: str, argument: str = "filter", place: str = "") -> Path:
+    """The names of a field, from the way that it is written in a filter.
+
+    Examples:
+        >>> field_path('author."first.name"')
+        ('author', 'first.name')
+    """
     path, start = [], 0
-    while match := SEGMENT.match(key, start):
+    while match := SEGMENT.match(name, start):
         path.append(match[1] or match[2])
         start = match.end()
-        if start == len(key):
+        if start == len(name):
             return tuple(path)
-        if key[start] != ".":
+        if name[start] != ".":
             break
         start += 1
-    wanted = (
-        "names with dots between, those with a dot in double quotes, without quotes, backslashes or controls inside"
-    )
-    raise _error(place, f"got the field {key!r}, wanted {wanted}")
+    wanted = "names with dots between, those with a dot in double quotes; no quote, backslash or control inside"
+    raise ArgumentError(f"{place or argument}: got the field {name!r}, wanted {wanted}", argument=argument)
 
 
 def _error(place: str, message: str) -> ArgumentError:

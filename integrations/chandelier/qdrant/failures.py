@@ -1,0 +1,114 @@
+"""What can go wrong between the client and a server: what to try again, how long to wait, what to say."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import httpx
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
+from chandelier.exceptions import StoreError
+from chandelier.store.points.engine import Refusal
+
+__all__ = ["ERRORS", "Patience", "TimedOut", "translated"]
+
+ERRORS = (ApiException, QdrantException, grpc.RpcError, httpx.HTTPError, ValueError, RuntimeError, AssertionError)
+"""What the client raises; local mode and a closed client raise builtin errors."""
+
+LONGEST_WAIT = 30.0
+RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.ABORTED, grpc.StatusCode.CANCELLED)
+REFUSED = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,  # without a time to wait for: a message that is too large
+)
+
+
+class TimedOut(Refusal):
+    """A request that took too long: a smaller one may not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often a request is tried again.
+
+    Args:
+        retries: How often, after a failure that may pass: no connection, a timeout, 429, 5xx.
+        first_wait: Seconds before the first time; doubled each time up to 30, and up to a half less at random.
+    """
+
+    retries: int
+    first_wait: float = 0.5
+
+    def wait(self, error: Exception, tried: int) -> float | None:
+        """Seconds until the request is to be tried again; None if it is not."""
+        if tried >= self.retries or not _may_pass(error):
+            return None
+        # A request that timed out is tried once more as it is, and then in smaller parts.
+        if tried and is_timeout(error):
+            return None
+        if isinstance(error, ResourceExhaustedResponse):
+            return float(error.retry_after_s)
+        longest = min(LONGEST_WAIT, self.first_wait * 2**tried)
+        return longest * random.uniform(0.5, 1.0)
+
+
+def is_timeout(error: Exception) -> bool:
+    """Whether the answer did not come in time."""
+    if isinstance(error, ResponseHandlingException):
+        source = error.source
+        return isinstance(source, httpx.TimeoutException) and not isinstance(source, httpx.ConnectTimeout)
+    return isinstance(error, grpc.RpcError) and _code(error) == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code == 429 or (error.status_code or 0) >= 500
+    if isinstance(error, ResponseHandlingException):
+        return isinstance(error.source, httpx.TransportError)
+    if isinstance(error, grpc.RpcError):
+        return _code(error) in RETRIED or is_timeout(error)
+    return isinstance(error, ResourceExhaustedResponse)
+
+
+def translated(error: Exception, store: str) -> StoreError:
+    """Our error for one of the client's."""
+    if is_timeout(error):
+        return TimedOut(f"{store}: no answer in time; give the client a larger timeout", store=store)
+    if isinstance(error, UnexpectedResponse):
+        kind = Refusal if error.status_code in (400, 413, 422) else StoreError
+        return kind(f"{store}: {error.status_code}: {_server_says(error.content)}", store=store)
+    if isinstance(error, ResponseHandlingException):
+        return StoreError(f"{store}: {_one_line(error.source)}", store=store)
+    if isinstance(error, grpc.RpcError):
+        kind = Refusal if _code(error) in REFUSED else StoreError
+        name = getattr(_code(error), "name", "gRPC error")
+        return kind(f"{store}: {name}: {_details(error)}", store=store)
+    # Local mode checks a whole batch before it writes, and says what it refuses by a ValueError.
+    kind = Refusal if isinstance(error, ValueError) else StoreError
+    return kind(f"{store}: {_one_line(error)}", store=store)
+
+
+def _server_says(content: bytes) -> str:
+    try:
+        return str(json.loads(content)["status"]["error"])
+    except (ValueError, KeyError, TypeError):
+        return content[:200].decode(errors="replace").strip() or "no reason given"
+
+
+def _code(error: Any) -> Any:
+    return error.code() if callable(getattr(error, "code", None)) else None
+
+
+def _details(error: Any) -> str:
+    return (callable(getattr(error, "details", None)) and error.details()) or _one_line(error)
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,100 @@
+"""A collection of Qdrant: how it is made, and whether one that is there will do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qdrant_client import models
+
+from chandelier.exceptions import ArgumentError, StoreError
+from chandelier.store.filters import field_path
+from chandelier.store.points.engine import PREFETCH, ROWS, SPARSE, Layout
+from chandelier.store.points.filters import key
+
+__all__ = ["SETTINGS", "check_collection", "creation", "index_kinds", "kept_settings"]
+
+SETTINGS = "chandelier"
+"""The entry of the collection's metadata that holds what a store keeps."""
+
+KINDS = ("keyword", "integer", "float", "bool", "datetime", "uuid", "text", "geo")
+OWN_INDEX = {"doc_id": "keyword"}
+"""By it the documents of a store are told from the points of others."""
+
+
+def creation(layout: Layout, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `create_collection`."""
+    datatype = models.Datatype(layout.datatype)
+    vectors = {
+        ROWS: models.VectorParams(
+            size=layout.dim,
+            distance=models.Distance.DOT,
+            datatype=datatype,
+            on_disk=layout.on_disk,
+            multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+            hnsw_config=models.HnswConfigDiff(m=0),  # a graph over tokens costs twenty times the time, for nothing
+        )
+    }
+    if layout.prefetch_size is not None:
+        size = layout.prefetch_size
+        vectors[PREFETCH] = models.VectorParams(size=size, distance=models.Distance.DOT, datatype=datatype)
+    arguments: dict[str, Any] = {"vectors_config": vectors, "metadata": {SETTINGS: layout.settings}}
+    if layout.is_sparse:
+        arguments["sparse_vectors_config"] = {SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)}
+    own = [name for name in ("vectors_config", "sparse_vectors_config") if name in options]
+    if own:
+        raise ArgumentError(f"create_options: got {own[0]}, which the store decides", argument="create_options")
+    return {**options, **arguments, "metadata": {**(options.get("metadata") or {}), **arguments["metadata"]}}
+
+
+def index_kinds(layout: Layout) -> dict[str, str]:
+    """The payload indexes that a store wants, by key."""
+    kinds = dict(OWN_INDEX)
+    for name, kind in layout.indexes.items():
+        if kind not in KINDS:
+            wanted = f"wanted one of {', '.join(KINDS)}"
+            raise ArgumentError(f"payload_indexes[{name!r}]: got {kind!r}, {wanted}", argument="payload_indexes")
+        kinds[key(field_path(name, "payload_indexes"))] = kind
+    return kinds
+
+
+def kept_settings(store: str, info: models.CollectionInfo) -> dict[str, Any]:
+    """What a store has left with the collection."""
+    kept = (info.config.metadata or {}).get(SETTINGS)
+    if not isinstance(kept, dict):
+        message = f"{store}: is there, but keeps no fingerprint of chandelier, so nobody knows which model wrote its"
+        raise StoreError(
+            f"{message} vectors; name another collection, or pass adopt=True if it was this one", store=store
+        )
+    return kept
+
+
+def check_collection(store: str, info: models.CollectionInfo, layout: Layout) -> None:
+    """Refuses, each by name, what would not give MaxSim of this model's rows."""
+    vectors = info.config.params.vectors
+    vectors = vectors if isinstance(vectors, dict) else {}
+    wanted = {ROWS: layout.dim} | ({} if layout.prefetch_size is None else {PREFETCH: layout.prefetch_size})
+    for name, size in wanted.items():
+        params = vectors.get(name)
+        if params is None:
+            raise _mismatch(store, f"vector {name!r}", f"only {sorted(vectors)}", "one of that name")
+        _same(store, f"size of {name!r}", params.size, size)
+        _same(store, f"distance of {name!r}", params.distance.value, models.Distance.DOT.value)
+    comparator = vectors[ROWS].multivector_config
+    _same(store, f"comparator of {ROWS!r}", comparator and comparator.comparator.value, "max_sim")
+    if vectors[ROWS].datatype == models.Datatype.UINT8:
+        raise _mismatch(store, f"datatype of {ROWS!r}", "'uint8', which cannot hold signs", "'float16' or 'float32'")
+    if layout.is_sparse:
+        sparse = (info.config.params.sparse_vectors or {}).get(SPARSE)
+        if sparse is None:
+            raise _mismatch(store, f"sparse vector {SPARSE!r}", "none", "one of that name")
+        _same(store, f"modifier of {SPARSE!r}", sparse.modifier and sparse.modifier.value, "idf")
+
+
+def _same(store: str, what: str, got: object, wanted: object) -> None:
+    if got != wanted:
+        raise _mismatch(store, what, repr(got), repr(wanted))
+
+
+def _mismatch(store: str, what: str, got: str, wanted: str) -> StoreError:
+    return StoreError(f"{store}: {what}: got {got}, wanted {wanted}; name another collection", store=store)

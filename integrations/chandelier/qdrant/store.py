@@ -1,0 +1,164 @@
+"""`QdrantStore`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from itertools import count
+from typing import Any, TypeVar
+
+from qdrant_client import AsyncQdrantClient, QdrantClient
+
+from chandelier.exceptions import ArgumentError, ChandelierError, StoreError
+from chandelier.models import ColBERT
+from chandelier.multivectors import checked_count
+from chandelier.prefetch import PrefetchEncoder
+from chandelier.qdrant.client import ClientEngine
+from chandelier.qdrant.failures import ERRORS, Patience, translated
+from chandelier.store.encoding import Encoding
+from chandelier.store.points.operations import Operations, layout_of
+from chandelier.store.points.sparse import SparseEncoder
+from chandelier.store.points.steps import Call, Steps, arun
+from chandelier.store.points.store import PointStore
+
+__all__ = ["QdrantStore"]
+
+T = TypeVar("T")
+
+
+class QdrantStore(PointStore):
+    """Documents in a collection of Qdrant; a `Store`.
+
+    A collection that is not there is made: a multi-vector `colbert` (DOT, MAX_SIM, no graph), with a prefetch encoder a
+    vector `prefetch`, with a sparse encoder the words `bm25`. One that is there is read back, and refused if it would
+    not give MaxSim of this model's rows. Payload: `doc_id`, `text` and `metadata`; the point's id is a UUID made of the
+    document's. Points of others are left alone, and not searched if they have no `colbert`.
+
+    Failures that may pass (no connection, a timeout, 429, 5xx) are tried again with growing waits; a batch that is
+    refused is halved until the documents at fault are found. Every write is acknowledged before it is reported.
+
+    Args:
+        client: A `QdrantClient`, or an `AsyncQdrantClient` for the methods that begin with `a`; the collection is then
+            looked at in the first of them. The store does not close it.
+        collection: Its name.
+        model: Encodes documents and queries.
+        prefetch: `Muvera(dim)` or `MeanVector(dim)`: candidates are found by one vector, and `depth` of them scored by
+            MaxSim, in one request. None scores all documents.
+        datatype: `"float16"` or `"float32"`, of the vectors of a new collection.
+        on_disk: Whether the rows of a new collection stay on disk.
+        sparse: `Bm25()`: candidates are found by words too, and both lists fused.
+        payload_indexes: Fields of the metadata that are filtered on, with their kinds: `"keyword"`, `"integer"`,
+            `"float"`, `"bool"`, ...; filters on others are slow, and refused by a server in strict mode.
+        pool_factor: Token pooling of documents, as in `encode_documents`.
+        protected_tokens: How many rows at the start it leaves alone.
+        create_options: More arguments for `create_collection`: `shard_number`, `quantization_config`, ...
+        adopt: Take over a collection that keeps no fingerprint, because you know that this model wrote it.
+        retries: How often a request is tried again.
+        timeout: Seconds for a request to write or search, instead of the client's own.
+
+    Raises:
+        ArgumentError: If an argument is out of range; it names it.
+        StoreError: If the server does not answer, or the collection has another layout, model or prefetch encoder.
+
+    Examples:
+        >>> from qdrant_client import QdrantClient
+        >>> from chandelier import ColBERT, MeanVector
+        >>> from chandelier.store import Document
+        >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint")
+        >>> store = QdrantStore(QdrantClient(":memory:"), "notes", model, prefetch=MeanVector(model.dim))
+        >>> print(store.upsert([Document("a", "Paris is in France."), Document("b", "Bread needs flour.")]))
+        stored 2
+        >>> [hit.id for hit in store.search("where is paris?", k=1)]
+        ['a']
+    """
+
+    def __init__(
+        self,
+        client: QdrantClient | AsyncQdrantClient,
+        collection: str,
+        model: ColBERT,
+        *,
+        prefetch: PrefetchEncoder | None = None,
+        datatype: str = "float16",
+        on_disk: bool = True,
+        sparse: SparseEncoder | None = None,
+        payload_indexes: Mapping[str, str] | None = None,
+        pool_factor: int = 1,
+        protected_tokens: int = 1,
+        create_options: Mapping[str, Any] | None = None,
+        adopt: bool = False,
+        retries: int = 6,
+        timeout: int | None = None,
+    ) -> None:
+        if not isinstance(client, (QdrantClient, AsyncQdrantClient)):
+            got = type(client).__name__
+            raise ArgumentError(f"client: got {got}, wanted a QdrantClient or an AsyncQdrantClient", argument="client")
+        if not isinstance(collection, str) or not collection:
+            raise ArgumentError(f"collection: got {collection!r}, wanted a name", argument="collection")
+        encoding = Encoding(model, pool_factor, protected_tokens)
+        layout = layout_of(
+            encoding,
+            datatype=datatype,
+            on_disk=on_disk,
+            prefetch=prefetch,
+            sparse=sparse,
+            payload_indexes=payload_indexes or {},
+            namespace=collection,
+        )
+        self._patience = Patience(checked_count("retries", retries, least=0))
+        timeout = None if timeout is None else checked_count("timeout", timeout)
+        self._engine = ClientEngine(
+            client, collection, create_options=create_options or {}, adopt=adopt, timeout=timeout
+        )
+        self._sends_ahead = not self._engine.is_local  # local mode belongs to the thread that made it
+        self._is_async = isinstance(client, AsyncQdrantClient)
+        self._operations = Operations(f"collection {collection!r}", encoding, self._engine, layout, prefetch, sparse)
+        self._opened = False
+        if not self._is_async:
+            self._run(self._operations.open())
+
+    def __repr__(self) -> str:
+        return f"QdrantStore({self._operations.name})"
+
+    async def aopen(self) -> None:
+        """Make the collection, or look at the one that is there; the first call of another method does so too."""
+        if not self._opened:
+            await arun(self._operations.open(), self._aask)
+            self._opened = True
+
+    def _run(self, steps: Steps[T]) -> T:
+        if self._is_async:
+            steps.close()
+            message = f"{self._operations.name}: has an AsyncQdrantClient; await asearch, aupsert, ..., or give a"
+            raise StoreError(f"{message} QdrantClient", store=self._operations.name)
+        return super()._run(steps)
+
+    async def _arun(self, steps: Steps[T]) -> T:
+        if not self._is_async:
+            return await asyncio.to_thread(self._run, steps)
+        await self.aopen()
+        return await arun(steps, self._aask)
+
+    def _ask(self, call: Call) -> Any:
+        for tried in count():
+            try:
+                return call.function()
+            except ERRORS as error:
+                time.sleep(self._next_wait(error, tried))
+
+    async def _aask(self, call: Call) -> Any:
+        for tried in count():
+            try:
+                return await call.function()
+            except ERRORS as error:
+                await asyncio.sleep(self._next_wait(error, tried))
+
+    def _next_wait(self, error: Exception, tried: int) -> float:
+        """Seconds until the next try, or our error if there is none."""
+        if isinstance(error, ChandelierError):
+            raise error
+        wait = self._patience.wait(error, tried)
+        if wait is None:
+            raise translated(error, self._operations.name) from error
+        return wait

@@ -1,0 +1,74 @@
+"""What a store over points measures and estimates: recall of the prefetch, and room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from chandelier import _core
+from chandelier.exceptions import ArgumentError, StoreError
+from chandelier.multivectors import checked_count
+from chandelier.recall import Recall, RecallReport
+from chandelier.store.encoding import Query, checked_search
+from chandelier.store.points.engine import Layout
+from chandelier.store.points.operations import Operations
+from chandelier.store.points.steps import Steps
+
+__all__ = ["SizeEstimate", "recall", "size_estimate"]
+
+
+@dataclass(frozen=True, slots=True)
+class SizeEstimate:
+    """Bytes that vectors will take; texts, metadata and the engine's own books come on top.
+
+    Attributes:
+        rows: Of the multi-vectors; on disk, if the collection keeps them there.
+        prefetch: Of the prefetch vectors, in memory.
+    """
+
+    rows: int
+    prefetch: int
+
+    def __str__(self) -> str:
+        return f"rows {self.rows / 1e9:.2f} GB, prefetch {self.prefetch / 1e9:.2f} GB"
+
+
+def size_estimate(layout: Layout, documents: int, tokens: float) -> SizeEstimate:
+    """See `PointStore.size_estimate`."""
+    documents = checked_count("documents", documents, least=0, most=1 << 48)
+    if isinstance(tokens, bool) or not isinstance(tokens, (int, float)) or not 0 <= tokens < 1 << 24:
+        raise ArgumentError(f"tokens: got {tokens!r}, wanted the rows of an average document", argument="tokens")
+    width = 2 if layout.datatype == "float16" else 4
+    return SizeEstimate(int(documents * tokens * layout.dim * width), documents * (layout.prefetch_size or 0) * width)
+
+
+def recall(operations: Operations, queries: Iterable[Query], k: int, depths: Iterable[int]) -> Steps[RecallReport]:
+    """How many of the exact best are among so many candidates."""
+    given = list(queries)
+    checked = sorted({checked_search(k, depth)[1] or k for depth in depths})
+    for what, values in (("queries", given), ("depths", checked)):
+        if not values:
+            raise ArgumentError(f"{what}: got none, wanted at least one", argument=what)
+    if operations.prefetch is None and operations.sparse is None:
+        raise StoreError(
+            f"{operations.name}: has no prefetch to measure, it scores all documents", store=operations.name
+        )
+    total = yield from operations.count(None)
+    wanted = yield from _found(operations, given, k, None)
+    if not all(wanted):
+        raise StoreError(f"{operations.name}: has no documents to find, store some first", store=operations.name)
+    names = [repr(each) for each in (operations.prefetch, operations.sparse) if each is not None]
+    rows = []
+    for depth in checked:
+        found = yield from _found(operations, given, k, depth)
+        share = _core.share_found(found, wanted)
+        rows.append(Recall(" + ".join(names), operations.layout.prefetch_size or 0, min(depth, total), *share))
+    return RecallReport(len(given), total, min(k, len(wanted[0])), tuple(rows))
+
+
+def _found(operations: Operations, queries: list[Query], k: int, depth: int | None) -> Steps[list[list[str]]]:
+    """The ids of the hits; of the exact ones without a depth."""
+    answers = yield from operations.search(
+        queries, k, filter=None, depth=depth, explain=False, with_vectors=False, exact=depth is None
+    )
+    return [[hit.id for hit in hits] for hits in answers]
