@@ -55,7 +55,7 @@ class Patience:
             return None
         if isinstance(error, ResourceExhaustedResponse):
             return float(error.retry_after_s)
-        longest = min(LONGEST_WAIT, self.first_wait * 2**tried)
+        longest: float = min(LONGEST_WAIT, self.first_wait * 2**tried)
         return longest * random.uniform(0.5, 1.0)
 
 
@@ -107,7 +107,8 @@ def _code(error: Any) -> Any:
 
 
 def _details(error: Any) -> str:
-    return (callable(getattr(error, "details", None)) and error.details()) or _one_line(error)
+    details = error.details() if callable(getattr(error, "details", None)) else None
+    return str(details or _one_line(error))
 
 
 def _one_line(error: object) -> str:

@@ -62,10 +62,8 @@ def kept_settings(store: str, info: models.CollectionInfo) -> dict[str, Any]:
     """What a store has left with the collection."""
     kept = (info.config.metadata or {}).get(SETTINGS)
     if not isinstance(kept, dict):
-        message = f"{store}: is there, but keeps no fingerprint of chandelier, so nobody knows which model wrote its"
-        raise StoreError(
-            f"{message} vectors; name another collection, or pass adopt=True if it was this one", store=store
-        )
+        message = f"{store}: is there, but keeps no fingerprint, so nobody knows which model wrote its vectors"
+        raise StoreError(f"{message}; name another collection, or pass adopt=True if it was this one", store=store)
     return kept
 
 

@@ -108,12 +108,11 @@ class QdrantStore(PointStore):
         )
         self._patience = Patience(checked_count("retries", retries, least=0))
         timeout = None if timeout is None else checked_count("timeout", timeout)
-        self._engine = ClientEngine(
-            client, collection, create_options=create_options or {}, adopt=adopt, timeout=timeout
-        )
-        self._sends_ahead = not self._engine.is_local  # local mode belongs to the thread that made it
+        options = create_options or {}
+        engine = ClientEngine(client, collection, create_options=options, adopt=adopt, timeout=timeout)
+        self._sends_ahead = not engine.is_local  # local mode belongs to the thread that made it
         self._is_async = isinstance(client, AsyncQdrantClient)
-        self._operations = Operations(f"collection {collection!r}", encoding, self._engine, layout, prefetch, sparse)
+        self._operations = Operations(f"collection {collection!r}", encoding, engine, layout, prefetch, sparse)
         self._opened = False
         if not self._is_async:
             self._run(self._operations.open())

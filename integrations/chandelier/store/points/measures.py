@@ -50,9 +50,8 @@ def recall(operations: Operations, queries: Iterable[Query], k: int, depths: Ite
         if not values:
             raise ArgumentError(f"{what}: got none, wanted at least one", argument=what)
     if operations.prefetch is None and operations.sparse is None:
-        raise StoreError(
-            f"{operations.name}: has no prefetch to measure, it scores all documents", store=operations.name
-        )
+        message = f"{operations.name}: has no prefetch to measure, it scores all documents"
+        raise StoreError(message, store=operations.name)
     total = yield from operations.count(None)
     wanted = yield from _found(operations, given, k, None)
     if not all(wanted):

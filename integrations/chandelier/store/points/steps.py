@@ -1,6 +1,6 @@
 """An operation written once, run by a thread or by an event loop.
 
-An operation is a generator that yields what is to be done and is sent the results; whoever runs it decides how it waits.
+An operation is a generator that yields what is to be done and is sent the results; who runs it decides how it waits.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class PointStore:
             exact: Score all documents, without prefetch.
         """
         options = dict(filter=filter, depth=depth, explain=explain, with_vectors=with_vectors, exact=exact)
-        return self.search_many([query], k, **options)[0]  # type: ignore[arg-type]
+        return self.search_many([query], k, **options)[0]
 
     def search_many(
         self,
@@ -95,7 +95,7 @@ class PointStore:
     ) -> list[list[Hit]]:
         """Search for several queries in one request; see `search`."""
         options = dict(filter=filter, depth=depth, explain=explain, with_vectors=with_vectors, exact=exact)
-        return self._run(self._operations.search(queries, k, **options))  # type: ignore[arg-type]
+        return self._run(self._operations.search(queries, k, **options))
 
     def get(self, ids: Iterable[str], *, with_vectors: bool = False) -> list[Document]:
         """The documents with these ids, in their order; an id that is not there is left out."""
@@ -194,7 +194,7 @@ class PointStore:
     ) -> list[Hit]:
         """As `search`."""
         options = dict(filter=filter, depth=depth, explain=explain, with_vectors=with_vectors, exact=exact)
-        return (await self.asearch_many([query], k, **options))[0]  # type: ignore[arg-type]
+        return (await self.asearch_many([query], k, **options))[0]
 
     async def asearch_many(
         self,
@@ -209,7 +209,7 @@ class PointStore:
     ) -> list[list[Hit]]:
         """As `search_many`."""
         options = dict(filter=filter, depth=depth, explain=explain, with_vectors=with_vectors, exact=exact)
-        return await self._arun(self._operations.search(queries, k, **options))  # type: ignore[arg-type]
+        return await self._arun(self._operations.search(queries, k, **options))
 
     async def aget(self, ids: Iterable[str], *, with_vectors: bool = False) -> list[Document]:
         """As `get`."""
