@@ -59,8 +59,16 @@ impl<'a> MatrixView<'a> {
 /// Borrowed matrices `(tokens, dim)` of several texts, wherever each of them lies. Nothing is copied.
 #[derive(Debug, Clone)]
 pub struct Matrices<'a> {
-    matrices: Vec<MatrixView<'a>>,
+    place: Place<'a>,
     dim: usize,
+    /// The indices of those that were selected, if not all.
+    subset: Option<Vec<usize>>,
+}
+
+#[derive(Debug, Clone)]
+enum Place<'a> {
+    Joined(MatrixView<'a>, &'a [usize]),
+    List(Vec<MatrixView<'a>>),
 }
 
 impl<'a> Matrices<'a> {
@@ -76,27 +84,66 @@ impl<'a> Matrices<'a> {
             let got = format!("{} values", matrices[index].len());
             return Err(Error::shape(format!("matrices[{index}]"), got, format!("whole rows of {dim}")));
         }
-        Ok(Self { matrices, dim })
+        Ok(Self { place: Place::List(matrices), dim, subset: None })
     }
 
     /// Rows of `dim` values that lie end to end; those of text `i` are `offsets[i]..offsets[i + 1]`.
     ///
     /// # Errors
     /// [`Error::Shape`] if the parts do not fit together.
-    pub fn joined(rows: MatrixView<'a>, offsets: &[usize], dim: usize) -> Result<Self> {
+    pub fn joined(rows: MatrixView<'a>, offsets: &'a [usize], dim: usize) -> Result<Self> {
         MultiVectorsView::check(rows.len(), offsets, dim)?;
-        let matrices = offsets.windows(2).map(|ends| rows.slice(ends[0] * dim..ends[1] * dim)).collect();
-        Ok(Self { matrices, dim })
+        Ok(Self { place: Place::Joined(rows, offsets), dim, subset: None })
+    }
+
+    /// Those of the texts at `subset`, indices that rise. Errors and [`top_k`](crate::top_k) go on calling each by its
+    /// index among all; the others are not looked at.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if an index does not rise or there is no such text; it names the index.
+    ///
+    /// ```
+    /// use chandelier::{Cpu, Matrices, MultiVectors, top_k};
+    /// let documents = MultiVectors::new(vec![1.0, 0.25, 0.5], vec![0, 1, 2, 3], 1)?;
+    /// let last_two = Matrices::from(&documents).select(&[1, 2])?;
+    /// let best = top_k(&[1.0], &last_two, 1, Cpu::detect()?, &mut |_| Ok(()))?;
+    /// assert_eq!(best, [(2, 0.5)]);
+    /// # Ok::<(), chandelier::Error>(())
+    /// ```
+    pub fn select(self, subset: &[usize]) -> Result<Self> {
+        if let Some(at) = subset.windows(2).position(|pair| pair[0] >= pair[1]) {
+            let got = format!("{} and then {} at [{}]", subset[at], subset[at + 1], at + 1);
+            return Err(Error::argument("subset", got, "indices that rise, each once"));
+        }
+        let beyond = subset.partition_point(|index| *index < self.len());
+        if let Some(index) = subset.get(beyond) {
+            let wanted = format!("indices below {}, the number of texts", self.len());
+            return Err(Error::argument("subset", format!("{index} at [{beyond}]"), wanted));
+        }
+        let subset = subset.iter().map(|index| self.original(*index)).collect();
+        Ok(Self { subset: Some(subset), ..self })
+    }
+
+    /// The index that text `index` had before it was selected.
+    ///
+    /// # Panics
+    /// If there is no such text.
+    pub fn original(&self, index: usize) -> usize {
+        self.subset.as_ref().map_or(index, |subset| subset[index])
     }
 
     /// The number of texts.
     pub fn len(&self) -> usize {
-        self.matrices.len()
+        match (&self.subset, &self.place) {
+            (Some(subset), _) => subset.len(),
+            (None, Place::Joined(_, offsets)) => offsets.len() - 1,
+            (None, Place::List(matrices)) => matrices.len(),
+        }
     }
 
     /// Whether there is no text.
     pub fn is_empty(&self) -> bool {
-        self.matrices.is_empty()
+        self.len() == 0
     }
 
     /// The length of a row.
@@ -109,18 +156,25 @@ impl<'a> Matrices<'a> {
     /// # Panics
     /// If there is no such text.
     pub fn get(&self, index: usize) -> MatrixView<'a> {
-        self.matrices[index]
+        let index = self.original(index);
+        match &self.place {
+            Place::Joined(rows, offsets) => {
+                rows.slice(offsets[index] * self.dim..offsets[index + 1] * self.dim)
+            }
+            Place::List(matrices) => matrices[index],
+        }
     }
 
     /// The number of rows of text `index`.
     pub(crate) fn rows(&self, index: usize) -> usize {
-        self.matrices[index].len() / self.dim
+        self.get(index).len() / self.dim
     }
 }
 
 impl<'a> From<MultiVectorsView<'a>> for Matrices<'a> {
     fn from(view: MultiVectorsView<'a>) -> Self {
-        Self { matrices: view.iter().map(MatrixView::Float32).collect(), dim: view.dim() }
+        let place = Place::Joined(MatrixView::Float32(view.data()), view.offsets());
+        Self { place, dim: view.dim(), subset: None }
     }
 }
 

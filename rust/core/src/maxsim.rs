@@ -169,7 +169,7 @@ fn best_of(
     score(queries, documents, cpu, observer, keep)?;
     let sorted = |best: BinaryHeap<Reverse<(Ordered, Reverse<usize>)>>| {
         let sorted = best.into_sorted_vec().into_iter();
-        sorted.map(|Reverse((score, Reverse(index)))| (index, score.0)).collect()
+        sorted.map(|Reverse((score, Reverse(index)))| (documents.original(index), score.0)).collect()
     };
     Ok(into_inner(best).into_iter().map(sorted).collect())
 }
@@ -195,7 +195,7 @@ impl Queries {
         let mut rows = Vec::new();
         let mut ends = Vec::with_capacity(range.len());
         for index in range {
-            check(name, index, queries.get(index), queries.dim())?;
+            check(name, queries, index)?;
             rows.extend_from_slice(queries.get(index).widened(cpu.simd, &mut Vec::new()));
             ends.push(rows.len() / queries.dim());
         }
@@ -243,7 +243,7 @@ fn score(
 ) -> Result<()> {
     let dim = documents.dim();
     if let Some(index) = (0..documents.len()).find(|index| documents.rows(*index) == 0) {
-        return Err(wrong_rows(&format!("documents[{index}]"), 0, dim));
+        return check("documents", documents, index);
     }
     let (jobs, pieces) = plan(documents, queries.panels.stride(), cpu.threads);
     let work = |Job { documents: range, cut }: Job| -> Result<usize> {
@@ -257,8 +257,8 @@ fn score(
             }
             best.fill(f32::NEG_INFINITY);
             if !maxima(queries, matrix, dim, &mut best, &mut scratch) {
-                check("documents", index, documents.get(index), dim)?;
-                return Err(overflow(index));
+                check("documents", documents, index)?;
+                return Err(overflow(documents.original(index)));
             }
             if let Some(cut) = &cut
                 && !lock(&pieces[cut.pieces]).join(&mut best)
@@ -268,7 +268,7 @@ fn score(
             scores.extend(queries.scores(&best));
         }
         if let Some(place) = scores.iter().position(|score| !score.is_finite()) {
-            return Err(overflow(range.start + place / queries.len()));
+            return Err(overflow(documents.original(range.start + place / queries.len())));
         }
         keep(range.start, &scores);
         Ok(range.len())
@@ -333,7 +333,8 @@ fn maxima(
 }
 
 /// Refuses matrix `index` if it has no rows or a value that is not finite.
-pub(crate) fn check(name: &str, index: usize, matrix: MatrixView, dim: usize) -> Result<()> {
+pub(crate) fn check(name: &str, matrices: &Matrices, index: usize) -> Result<()> {
+    let (matrix, dim, index) = (matrices.get(index), matrices.dim(), matrices.original(index));
     if matrix.len() == 0 {
         let place = if name == "query" { name.to_owned() } else { format!("{name}[{index}]") };
         return Err(wrong_rows(&place, 0, dim));

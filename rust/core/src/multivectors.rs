@@ -139,12 +139,25 @@ impl<'a> MultiVectorsView<'a> {
             let wanted = format!("from 0 to {rows}, the number of rows");
             return Err(Error::shape("offsets", format!("from {first} to {last}"), wanted));
         }
-        if let Some(index) = offsets.windows(2).position(|w| w[0] > w[1]) {
+        // `is_sorted` looks at many at once: there may be millions.
+        if !offsets.is_sorted()
+            && let Some(index) = offsets.windows(2).position(|w| w[0] > w[1])
+        {
             let (from, to) = (offsets[index], offsets[index + 1]);
             let got = format!("{from} and then {to} at {index}");
             return Err(Error::shape("offsets", got, "offsets that never fall"));
         }
         Ok(())
+    }
+
+    /// All rows, one after the other.
+    pub fn data(&self) -> &'a [f32] {
+        self.data
+    }
+
+    /// Where each text's rows begin, and at the end how many rows there are.
+    pub fn offsets(&self) -> &'a [usize] {
+        self.offsets
     }
 
     /// The number of texts.

@@ -35,7 +35,8 @@ pub(crate) fn one_each(
             }
             // What is not finite among the rows is not finite here either.
             if matrix.len() == 0 || !all_finite(vector) {
-                check(name, index, matrix, texts.dim())?;
+                check(name, texts, index)?;
+                let index = texts.original(index);
                 let got = format!("rows that add up to more than float32 holds at [{index}]");
                 return Err(Error::argument(name, got, "values of moderate size, unit rows say"));
             }

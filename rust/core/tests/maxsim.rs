@@ -121,6 +121,36 @@ proptest! {
     }
 
     #[test]
+    fn a_selection_is_all_of_them_with_a_mask(
+        (queries, documents) in queries_and_documents(),
+        masks in prop::collection::vec((any::<bool>(), any::<bool>()), 20),
+        k in 0usize..25,
+    ) {
+        let (query, cpu) = (queries.get(0), Cpu::detect().unwrap());
+        let chosen = |mask: &dyn Fn(&(bool, bool)) -> bool| -> Vec<usize> {
+            (0..documents.len()).filter(|&index| mask(&masks[index])).collect()
+        };
+        let (once, twice) = (chosen(&|mask| mask.0), chosen(&|mask| mask.0 && mask.1));
+        let within: Vec<usize> = (0..once.len()).filter(|&at| masks[once[at]].1).collect();
+        let list = documents.view().iter().map(MatrixView::Float32).collect();
+        let list = Matrices::new(list, documents.dim()).unwrap();
+        let all: Vec<(usize, f32)> = maxsim(query, &documents).unwrap().into_iter().enumerate().collect();
+        for (selection, indices) in [
+            (Matrices::from(&documents).select(&once).unwrap(), &once),
+            (list.clone().select(&twice).unwrap(), &twice),
+            (list.select(&once).unwrap().select(&within).unwrap(), &twice),
+        ] {
+            prop_assert_eq!(selection.len(), indices.len());
+            let mut want: Vec<(usize, f32)> = indices.iter().map(|&index| all[index]).collect();
+            let scores = maxsim_with(query, &selection, cpu, &mut |_| Ok(())).unwrap();
+            prop_assert_eq!(scores, want.iter().map(|(_, score)| *score).collect::<Vec<_>>());
+            want.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap());
+            want.truncate(k);
+            prop_assert_eq!(chandelier::top_k(query, &selection, k, cpu, &mut |_| Ok(())).unwrap(), want);
+        }
+    }
+
+    #[test]
     fn means_are_unit_and_point_where_the_rows_do(documents in of_any_width()) {
         let dim = documents.dim();
         let means = mean_vectors(&(&documents).into(), Cpu::detect().unwrap(), &mut |_| Ok(())).unwrap();
@@ -391,6 +421,49 @@ fn borrowed_matrices_take_what_fits_and_nothing_else() {
     assert!(Matrices::joined(MatrixView::Float32(&values), &[0, 1, 2], 2).is_ok());
     let lists = Matrices::new(vec![MatrixView::Float32(&values), MatrixView::Float32(&values[..3])], 2);
     assert!(matches!(&lists, Err(Error::Shape { what, .. }) if what == "matrices[1]"), "{lists:?}");
+}
+
+#[test]
+fn a_selection_takes_rising_indices_of_texts_and_nothing_else() {
+    let texts = two_texts();
+    for (subset, named) in [
+        (&[1, 0][..], "1 and then 0 at [1]"),
+        (&[0, 0], "0 and then 0 at [1]"),
+        (&[0, 2, 9], "2 at [1]"),
+        (&[0, 1, 2], "2 at [2]"),
+    ] {
+        let selected = Matrices::from(&texts).select(subset);
+        assert!(
+            matches!(&selected, Err(Error::Argument { name, got, .. }) if name == "subset" && got == named),
+            "{selected:?}"
+        );
+    }
+    let selected = Matrices::from(&texts).select(&[1]).unwrap();
+    assert!(selected.clone().select(&[1]).is_err(), "there is one text left");
+    assert!(selected.select(&[]).unwrap().is_empty());
+}
+
+/// A text that is not selected may hold anything, and one that is keeps its index in errors.
+#[test]
+fn errors_about_a_selection_name_the_index_among_all() {
+    let values = vec![f32::NAN, 0.0, 1.0, 0.0, 3e38, 3e38, 0.0, f32::INFINITY];
+    let texts = MultiVectors::new(values, vec![0, 1, 1, 2, 3, 4], 2).unwrap();
+    let query = [3e38, 3e38];
+    for (bad, place) in [(0, "[0], row 0"), (1, "documents[1]"), (3, "overflow at [3]"), (4, "[4], row 0")] {
+        let selected = Matrices::from(&texts).select(&[bad.min(2), bad.max(2)]).unwrap();
+        for cpu in every_way() {
+            let query = if bad == 3 { query } else { [1.0, 0.0] };
+            let scored = maxsim_with(&query, &selected, cpu, &mut |_| Ok(()));
+            assert!(scored.as_ref().is_err_and(|e| e.to_string().contains(place)), "{bad}: {scored:?}");
+        }
+    }
+    let good = Matrices::from(&texts).select(&[2]).unwrap();
+    assert_eq!(maxsim_with(&[1.0, 0.0], &good, Cpu::detect().unwrap(), &mut |_| Ok(())).unwrap(), [1.0]);
+    let mean = mean_vectors(&good.select(&[0]).unwrap(), Cpu::detect().unwrap(), &mut |_| Ok(())).unwrap();
+    assert_eq!(mean, [1.0, 0.0]);
+    let bad = Matrices::from(&texts).select(&[2, 4]).unwrap();
+    let mean = mean_vectors(&bad, Cpu::detect().unwrap(), &mut |_| Ok(()));
+    assert!(mean.as_ref().is_err_and(|e| e.to_string().contains("[4], row 0, column 1")), "{mean:?}");
 }
 
 #[test]

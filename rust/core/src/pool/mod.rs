@@ -11,7 +11,6 @@ use multiversion::multiversion;
 
 use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Simd};
-use crate::matrices::MatrixView;
 use crate::maxsim::check;
 use crate::multivectors::{MultiVectors, MultiVectorsView, Slot};
 use crate::queue::{self, GoOn, Observer};
@@ -88,8 +87,8 @@ pub fn pool_tokens(
 ) -> Result<MultiVectors> {
     options.check()?;
     let dim = documents.dim();
-    if let Some((index, rows)) = documents.iter().enumerate().find(|(_, rows)| !all_finite(rows)) {
-        check("documents", index, MatrixView::Float32(rows), dim)?;
+    if let Some(index) = documents.iter().position(|rows| !all_finite(rows)) {
+        check("documents", &documents.into(), index)?;
     }
     let most: Vec<usize> = documents.iter().map(|rows| options.most_rows(rows.len() / dim)).collect();
     MultiVectors::filled(&most, dim, |slots| {
