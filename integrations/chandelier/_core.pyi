@@ -27,6 +27,7 @@ def maxsim(
     query: npt.NDArray[Any],
     documents: npt.NDArray[Any] | list[npt.NDArray[Any]],
     offsets: npt.NDArray[np.int64] | None,
+    subset: npt.NDArray[np.int64] | None,
 ) -> npt.NDArray[np.float32]: ...
 def maxsim_matrix(
     queries: npt.NDArray[Any],
@@ -39,6 +40,7 @@ def top_k(
     documents: npt.NDArray[Any] | list[npt.NDArray[Any]],
     offsets: npt.NDArray[np.int64] | None,
     k: int,
+    subset: npt.NDArray[np.int64] | None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
 def top_k_each(
     queries: npt.NDArray[Any],

@@ -13,13 +13,14 @@ from chandelier.multivectors import (
     as_matrix,
     as_multivectors,
     checked_count,
+    checked_subset,
     in_place,
 )
 
 __all__ = ["maxsim", "maxsim_matrix", "pool_tokens", "top_k"]
 
 
-def maxsim(query: npt.ArrayLike, documents: Matrices) -> Float32Array:
+def maxsim(query: npt.ArrayLike, documents: Matrices, *, subset: npt.ArrayLike | None = None) -> Float32Array:
     """Score documents against one query: for each query row the best document row, summed.
 
     Every core that the process may use takes part, with the widest instructions it has; `CHANDELIER_SIMD` (`"avx512"`,
@@ -32,23 +33,28 @@ def maxsim(query: npt.ArrayLike, documents: Matrices) -> Float32Array:
             float16 in C order (`MultiVectors.load(path, mmap=True)` for more than the memory holds); arrays of other
             floats, orders or byte orders are converted to float32 first. Rows are used as they are: give unit rows, as
             `encode_documents` does, for cosines.
+        subset: The indices of the documents that count, `(indices,)` int64, rising and each once (`np.flatnonzero` of a
+            mask gives such); all by default. The rows of other documents are not looked at, and there may be none.
 
     Returns:
-        `(documents,)` float32.
+        `(documents,)` float32, or `(indices,)`.
 
     Raises:
         ShapeError: If a matrix is not 2-D, has no rows, or rows of another length; it names the document.
-        ArgumentError: If a value is NaN or infinite (document, row and column are named), an array is not of floats, or
-            `CHANDELIER_SIMD` names what the processor does not have.
+        ArgumentError: If a value is NaN or infinite (document, row and column are named), an array is not of floats, an
+            index does not rise or is none of a document, or `CHANDELIER_SIMD` names what the processor does not have.
         KeyboardInterrupt: On Ctrl-C, at once.
 
     Examples:
         >>> import numpy as np
         >>> maxsim(np.eye(2), [np.eye(2), np.array([[0.5, 0.75]])]).tolist()
         [2.0, 1.25]
+        >>> maxsim(np.eye(2), [np.eye(2), np.array([[0.5, 0.75]])], subset=[1]).tolist()
+        [1.25]
     """
     rows = as_matrix("query", query)
-    return _core.maxsim(rows, *in_place("documents", documents, rows.shape[1], "the query"))
+    places = in_place("documents", documents, rows.shape[1], "the query")
+    return _core.maxsim(rows, *places, checked_subset(subset))
 
 
 def maxsim_matrix(queries: Matrices, documents: Matrices) -> Float32Array:
@@ -70,13 +76,22 @@ def maxsim_matrix(queries: Matrices, documents: Matrices) -> Float32Array:
     )
 
 
-def top_k(query: npt.ArrayLike, documents: Matrices, k: int) -> tuple[npt.NDArray[np.int64], Float32Array]:
+def top_k(
+    query: npt.ArrayLike, documents: Matrices, k: int, *, subset: npt.ArrayLike | None = None
+) -> tuple[npt.NDArray[np.int64], Float32Array]:
     """Find the `k` documents with the highest MaxSim, best first, ties in document order; see `maxsim`.
 
     Only `k` scores, and those that are being computed, are held.
 
+    Args:
+        query: As in `maxsim`.
+        documents: As in `maxsim`.
+        k: How many.
+        subset: The indices of the documents to choose from, as in `maxsim`; all by default.
+
     Returns:
-        Their indices, `(min(k, documents),)` int64, and their scores, float32.
+        Their indices in `documents`, `(min(k, documents),)` int64, and their scores, float32; with a subset
+        `(min(k, indices),)`.
 
     Raises:
         ArgumentError: If `k` is not a whole number of at least 1; else as `maxsim`.
@@ -86,9 +101,13 @@ def top_k(query: npt.ArrayLike, documents: Matrices, k: int) -> tuple[npt.NDArra
         >>> indices, scores = top_k(np.eye(2), [-np.eye(2), np.eye(2)], k=1)
         >>> indices.tolist(), scores.tolist()
         ([1], [2.0])
+        >>> indices, scores = top_k(np.eye(2), [np.eye(2), -np.eye(2), np.eye(2)], k=2, subset=[1, 2])
+        >>> indices.tolist(), scores.tolist()
+        ([2, 1], [2.0, 0.0])
     """
     rows = as_matrix("query", query)
-    return _core.top_k(rows, *in_place("documents", documents, rows.shape[1], "the query"), k)
+    places = in_place("documents", documents, rows.shape[1], "the query")
+    return _core.top_k(rows, *places, k, checked_subset(subset))
 
 
 def pool_tokens(documents: Matrices, pool_factor: int, *, protected_tokens: int = 1) -> MultiVectors:

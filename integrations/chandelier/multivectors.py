@@ -336,6 +336,28 @@ def checked_count(name: str, value: int, least: int = 1, most: int = (1 << 31) -
     return int(value)
 
 
+def checked_subset(value: npt.ArrayLike | None) -> npt.NDArray[np.int64] | None:
+    """Indices of documents in int64; whether they rise and exist is for the core to say."""
+    if value is None:
+        return None
+    wanted = "a 1-D array of int64 indices"
+    if isinstance(value, np.ma.MaskedArray):
+        raise ArgumentError(f"subset: got a masked array, wanted {wanted}", argument="subset")
+    try:
+        array = np.asarray(value)
+    except ValueError:  # nested lists of different lengths
+        raise ShapeError(f"subset: got lists of different lengths, wanted {wanted}") from None
+    if isinstance(value, Sequence) and array.shape == (0,):
+        return np.zeros(0, np.int64)  # numpy takes an empty list for float64
+    if array.dtype.kind not in "iu" or not np.can_cast(array.dtype, np.int64):
+        hint = "; np.flatnonzero makes them from a mask" if array.dtype == np.bool_ else ""
+        got = type(value).__name__ if array.ndim == 0 else f"dtype {array.dtype}"
+        raise ArgumentError(f"subset: got {got}, wanted {wanted}{hint}", argument="subset")
+    if array.ndim != 1:
+        raise ShapeError(f"subset: got shape {array.shape}, wanted {wanted}")
+    return np.require(array, np.int64, ["C_CONTIGUOUS", "ALIGNED"])
+
+
 def _checked_offsets(value: npt.ArrayLike, rows: int) -> npt.NDArray[np.int64]:
     array = np.asarray(value)
     if array.dtype.kind not in "iu":

@@ -89,14 +89,37 @@ impl<'py> Texts<'py> {
     }
 }
 
+/// Those of the texts at the indices of `subset`, if there is one.
+pub(crate) fn selected<'a>(
+    texts: Result<Matrices<'a>>,
+    subset: Option<&PyReadonlyArray1<'_, i64>>,
+) -> PyResult<Result<Matrices<'a>>> {
+    let Some(subset) = subset else { return Ok(texts) };
+    let negative = |at: usize, index: i64| {
+        let (got, wanted) = (format!("{index} at [{at}]"), "indices from 0".into());
+        errors::to_python(subset.py(), &Error::Argument { name: "subset".into(), got, wanted })
+    };
+    let indices = from_int64(subset.as_slice()?).map_err(|(at, index)| negative(at, index))?;
+    Ok(texts.and_then(|texts| texts.select(&indices)))
+}
+
 /// numpy counts in int64.
 pub(crate) fn offsets_from_numpy(offsets: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<usize>> {
-    let negative = |offset: &i64| {
+    let negative = |offset: i64| {
         let error =
             Error::Shape { what: "offsets".into(), got: offset.to_string(), wanted: "0 or more".into() };
         errors::to_python(offsets.py(), &error)
     };
-    offsets.as_array().iter().map(|offset| usize::try_from(*offset).map_err(|_| negative(offset))).collect()
+    from_int64(offsets.as_slice()?).map_err(|(_, offset)| negative(offset))
+}
+
+/// The same numbers, or the first that is negative and where it stands. In two passes, each of which looks at several
+/// at once: there may be millions.
+fn from_int64(numbers: &[i64]) -> std::result::Result<Vec<usize>, (usize, i64)> {
+    match numbers.iter().position(|number| *number < 0) {
+        Some(at) => Err((at, numbers[at])),
+        None => Ok(numbers.iter().map(|number| *number as usize).collect()),
+    }
 }
 
 /// numpy counts in int64.

@@ -4,12 +4,13 @@ use chandelier::{Cpu, MultiVectorsView, Pooling};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-use crate::arrays::{Ragged, Texts, matrix, offsets_to_numpy};
+use crate::arrays::{Ragged, Texts, matrix, offsets_to_numpy, selected};
 use crate::detach::detached_with_progress;
 use crate::errors;
 
 type Data<'py> = PyReadonlyArray2<'py, f32>;
 type Offsets<'py> = PyReadonlyArray1<'py, i64>;
+type Indices<'py> = PyReadonlyArray1<'py, i64>;
 
 /// Indices and scores.
 type Best<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>);
@@ -38,24 +39,25 @@ pub(crate) fn maxsim_matrix<'py>(
     matrix(py, shape, scores)
 }
 
-/// The MaxSim scores (documents,) against one query.
+/// The MaxSim scores against one query, (documents,) or (subset,).
 #[pyfunction]
 pub(crate) fn maxsim<'py>(
     py: Python<'py>,
     query: Data<'py>,
     documents: &Bound<'py, PyAny>,
     offsets: Option<Offsets<'py>>,
+    subset: Option<Indices<'py>>,
 ) -> PyResult<Bound<'py, PyArray1<f32>>> {
     let (dim, query) = (query.shape()[1], query.as_slice()?);
     let documents = Texts::new(documents, offsets.as_ref())?;
-    let documents = documents.view(dim)?;
+    let documents = selected(documents.view(dim)?, subset.as_ref())?;
     let scores = detached_with_progress(py, None, move |observer| {
         chandelier::maxsim_with(query, &documents?, Cpu::detect()?, observer)
     })?;
     Ok(scores.into_pyarray(py))
 }
 
-/// Indices and scores of the k best documents.
+/// Indices and scores of the k best documents, or of those of a subset.
 #[pyfunction]
 pub(crate) fn top_k<'py>(
     py: Python<'py>,
@@ -63,11 +65,12 @@ pub(crate) fn top_k<'py>(
     documents: &Bound<'py, PyAny>,
     offsets: Option<Offsets<'py>>,
     k: &Bound<'py, PyAny>,
+    subset: Option<Indices<'py>>,
 ) -> PyResult<Best<'py>> {
     let k = crate::arguments::size("k", k)?;
     let (dim, query) = (query.shape()[1], query.as_slice()?);
     let documents = Texts::new(documents, offsets.as_ref())?;
-    let documents = documents.view(dim)?;
+    let documents = selected(documents.view(dim)?, subset.as_ref())?;
     let best = detached_with_progress(py, None, move |observer| {
         chandelier::top_k(query, &documents?, k, Cpu::detect()?, observer)
     })?;
