@@ -193,7 +193,7 @@ class ClientEngine:
         """Values as the client sends them; for REST with no more digits than the collection keeps."""
         if self.is_grpc or self.is_local or not self._float16:
             return values.tolist()
-        return _core.short_decimals(values).tolist()
+        return _core.short_decimals(values.ravel()).reshape(values.shape).tolist()
 
     def _request(self, request: Request, filter: Any, with_rows: bool) -> models.QueryRequest:
         leaves = []

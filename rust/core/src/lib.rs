@@ -35,6 +35,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+mod decimals;
 pub mod device;
 mod encoder;
 mod error;
@@ -61,6 +62,7 @@ pub mod tokenize;
 
 pub use batch::Batch;
 pub use checkpoint::{Knobs, Spec};
+pub use decimals::short_decimals;
 pub use error::{Error, Result};
 pub use explain::{
     ExplainedText, Explanation, Match, TextExplanation, WeightedSpan, explain, readable_spans, weighted_spans,
@@ -75,5 +77,5 @@ pub use muvera::{Muvera, MuveraOptions};
 pub use pool::{Pooling, pool_tokens};
 pub use project::DenseShape;
 pub use queue::Observer;
-pub use recall::{Candidates, Share};
+pub use recall::{Candidates, Share, share_found};
 pub use tokenize::{Role, Tokens};

@@ -1,6 +1,7 @@
 //! How good candidates are: the share of the best documents that is among them, and how far to trust the number.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 
 use crate::error::{Error, Result};
 use crate::kernels::Cpu;
@@ -112,18 +113,34 @@ impl Candidates {
     /// # Errors
     /// [`Error::Shape`] if there is no query, or none is wanted for one, or as many as there are queries are not given.
     pub fn recall(&self, wanted: &[Vec<usize>], depth: usize) -> Result<Share> {
-        if wanted.is_empty() || wanted.len() != self.found.len() || wanted.iter().any(Vec::is_empty) {
-            let want = format!("one or more for each of {} queries, at least 1", self.found.len());
-            return Err(Error::shape("wanted", format!("for {} queries", wanted.len()), want));
-        }
-        let share = |(found, wanted): (&Found, &Vec<usize>)| {
-            let numbers: HashSet<usize> = wanted.iter().copied().collect();
-            let hits = found.iter().take(depth).filter(|(_, index)| numbers.contains(index)).count();
-            hits as f64 / wanted.len() as f64
-        };
-        let sum: f64 = self.found.iter().zip(wanted).map(share).sum();
-        Ok(wilson(sum / wanted.len() as f64, wanted.len() as f64))
+        let found: Vec<Vec<usize>> =
+            (0..self.found.len()).map(|query| self.of(query).take(depth).collect()).collect();
+        share_found(&found, wanted)
     }
+}
+
+/// The share of what is wanted for each query that was found for it, averaged over the queries, with the interval of
+/// [`Candidates::recall`]. What is named twice counts once.
+///
+/// # Errors
+/// [`Error::Shape`] if there is no query, none is wanted for one, or the two are not for as many queries.
+///
+/// ```
+/// let share = chandelier::share_found(&[vec!["a", "b"]], &[vec!["b", "c"]])?;
+/// assert_eq!(share.mean, 0.5);
+/// # Ok::<(), chandelier::Error>(())
+/// ```
+pub fn share_found<T: Eq + Hash>(found: &[Vec<T>], wanted: &[Vec<T>]) -> Result<Share> {
+    if wanted.is_empty() || wanted.len() != found.len() || wanted.iter().any(Vec::is_empty) {
+        let want = format!("one or more for each of {} queries, at least 1", found.len());
+        return Err(Error::shape("wanted", format!("for {} queries", wanted.len()), want));
+    }
+    let share = |(found, wanted): (&Vec<T>, &Vec<T>)| {
+        let (found, wanted): (HashSet<&T>, HashSet<&T>) = (found.iter().collect(), wanted.iter().collect());
+        wanted.intersection(&found).count() as f64 / wanted.len() as f64
+    };
+    let sum: f64 = found.iter().zip(wanted).map(share).sum();
+    Ok(wilson(sum / wanted.len() as f64, wanted.len() as f64))
 }
 
 /// Puts a product into its place among the best; an equal one that came before stays before it.

@@ -28,6 +28,16 @@ pub(crate) fn save_multivectors(
     detached(py, move || storage::save(&path, &rows, &offsets, dim))
 }
 
+/// Each value in half precision, as the double with the fewest digits.
+#[pyfunction]
+pub(crate) fn short_decimals<'py>(
+    py: Python<'py>,
+    values: PyReadonlyArray1<'py, f32>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let values = values.as_slice()?;
+    Ok(detached(py, move || Ok(chandelier::short_decimals(values)))?.into_pyarray(py))
+}
+
 /// Reads rows (n, dim) and offsets (texts + 1,).
 #[pyfunction]
 pub(crate) fn load_multivectors<'py>(

@@ -51,3 +51,14 @@ impl Candidates {
         })
     }
 }
+
+/// The mean share of the wanted that was found, and its interval.
+#[pyfunction]
+pub(crate) fn share_found(
+    py: Python<'_>,
+    found: Vec<Vec<String>>,
+    wanted: Vec<Vec<String>>,
+) -> PyResult<(f64, f64, f64)> {
+    let share = detached(py, || chandelier::share_found(&found, &wanted))?;
+    Ok((share.mean, share.low, share.high))
+}
