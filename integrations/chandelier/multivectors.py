@@ -257,6 +257,37 @@ def as_matrix(name: str, matrix: npt.ArrayLike, argument: str | None = None) -> 
     return _require(_matrix(name, matrix, argument), np.float32, name, argument)
 
 
+def checked_rows(name: str, matrix: npt.ArrayLike, dim: int, *, unit: bool = True) -> Float32Array:
+    """A `(tokens, dim)` matrix that a user brings instead of a text, as a model might have made it.
+
+    There may be no rows. float16, float32 and float64 are taken; what is float32 in C order already is not copied.
+
+    Args:
+        name: What errors call it.
+        matrix: The matrix.
+        dim: How long the model's rows are.
+        unit: Whether the model normalises its rows, `info()["normalize"]`: then none may be longer than 1.01. Means of
+            unit rows, as pooling makes them, are shorter and pass.
+
+    Raises:
+        ShapeError: If it is not 2-D or its rows have another length.
+        ArgumentError: If it is no array of floats, a value is NaN or infinite, a row is all zeros (padding) or longer
+            than a unit row; row and column are named.
+
+    Examples:
+        >>> checked_rows("vectors", np.array([[0.6, 0.8]]), 2).dtype
+        dtype('float32')
+        >>> checked_rows("vectors", np.array([[0.6, 0.8], [0.0, 0.0]]), 2)
+        Traceback (most recent call last):
+        chandelier.exceptions.ArgumentError: vectors: got row 1 all zeros, wanted no padding: leave such rows out
+    """
+    rows = as_matrix(name, matrix)
+    if rows.shape[1] != dim:
+        raise ShapeError(f"{name}: got rows of {rows.shape[1]}, wanted {dim}, as the model has")
+    _core.check_rows(name, rows, unit)
+    return rows
+
+
 def checked_path(name: str, path: str | os.PathLike[str]) -> str:
     """A path as a str that the file system can take."""
     try:

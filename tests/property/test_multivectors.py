@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from chandelier import MultiVectors
+from chandelier import ArgumentError, MultiVectors, ShapeError
+from chandelier.multivectors import checked_rows
 
 Matrix = npt.NDArray[np.float32]
 
@@ -155,3 +157,55 @@ def test_a_file_of_safetensors_reads_elsewhere(tmp_path: Path) -> None:
     assert np.array_equal(arrays["offsets"], vectors.offsets)
     safetensors.save_file(arrays, tmp_path / "theirs")
     assert MultiVectors.load(tmp_path / "theirs") == vectors
+
+
+UNIT = np.array([[0.6, 0.8], [0.0, -1.0], [0.3, 0.3]], np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4"])
+def test_rows_of_a_user_come_out_in_float32(dtype: str) -> None:
+    given_rows = np.asfortranarray(UNIT.astype(dtype))
+    rows = checked_rows("vectors", given_rows, 2)
+    assert rows.dtype == np.float32
+    assert rows.flags.c_contiguous
+    assert np.array_equal(rows, given_rows)
+    assert checked_rows("vectors", UNIT.tolist(), 2).tolist() == UNIT.tolist()
+    assert checked_rows("vectors", UNIT, 2) is UNIT
+    assert checked_rows("vectors", UNIT[:0], 2).shape == (0, 2)
+
+
+def with_row(row: list[float], dtype: str = "f8") -> npt.NDArray[Any]:
+    return np.vstack([UNIT, np.array([row], dtype)])
+
+
+BAD_ROWS: list[tuple[Any, type[ValueError], str]] = [
+    (UNIT[0], ShapeError, "1-D"),
+    (UNIT[None], ShapeError, "3-D"),
+    ([[1.0], [0.0, 1.0]], ShapeError, "different lengths"),
+    (np.eye(3), ShapeError, "rows of 3, wanted 2"),
+    (MultiVectors.from_arrays([UNIT]), ShapeError, r"vectors\[0\]"),
+    (UNIT.astype(int), ArgumentError, "int64"),
+    (UNIT.astype(object), ArgumentError, "object"),
+    (None, ArgumentError, "NoneType"),
+    (np.ma.masked_array(UNIT, UNIT > 0), ArgumentError, "masked"),
+    (with_row([0.0, np.nan]), ArgumentError, "NaN at row 3, column 1"),
+    (with_row([-np.inf, 0.0], "f2"), ArgumentError, "-inf at row 3, column 0"),
+    (with_row([1e39, 0.0]), ArgumentError, "float32"),
+    (with_row([0.0, 0.0]), ArgumentError, "row 3 all zeros.*leave"),
+    (with_row([0.0, -0.0], "f2"), ArgumentError, "row 3 all zeros.*leave"),
+]
+
+
+@pytest.mark.parametrize(("rows", "error", "says"), BAD_ROWS)
+@pytest.mark.parametrize("unit", [True, False])
+def test_rows_that_no_model_makes_are_refused(rows: Any, error: type[ValueError], says: str, unit: bool) -> None:
+    with pytest.raises(error, match=f"^vectors: got .*{says}") as caught:
+        checked_rows("vectors", rows, 2, unit=unit)
+    assert getattr(caught.value, "argument", "vectors") == "vectors"
+
+
+def test_rows_longer_than_unit_rows_are_refused_unless_the_model_has_such() -> None:
+    assert checked_rows("vectors", with_row([0.0, 1.009]), 2).shape == (4, 2)
+    with pytest.raises(ArgumentError, match=r"^vectors: got row 3 of length 1\.020, wanted unit rows: divide"):
+        checked_rows("vectors", with_row([0.0, 1.02]), 2)
+    assert checked_rows("vectors", with_row([0.0, 1.02]), 2, unit=False).shape == (4, 2)

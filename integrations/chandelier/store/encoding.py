@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from chandelier.exceptions import ArgumentError, StoreError
+from chandelier.exceptions import ArgumentError, ShapeError, StoreError
 from chandelier.maths import checked_pooling
 from chandelier.multivectors import Float32Array, MultiVectors, checked_count, checked_rows
 from chandelier.store.documents import Hit
@@ -48,6 +48,7 @@ class Encoding:
         self.pooling = checked_pooling(pool_factor, protected_tokens)
         self.dim = model.dim
         self.document_length = model.document_length
+        self._is_unit = bool(model.info()["normalize"])
 
     @property
     def fingerprint(self) -> str:
@@ -58,6 +59,10 @@ class Encoding:
         """Rows of documents, pooled as the store wants it."""
         factor, protected = self.pooling
         return self.model.encode_documents(texts, pool_factor=factor, protected_tokens=protected)
+
+    def rows(self, name: str, matrix: npt.ArrayLike) -> Float32Array:
+        """Rows that the caller encoded, if they can be this model's; an error calls them by `name`."""
+        return checked_rows(name, matrix, self.dim, unit=self._is_unit)
 
     def queries(self, queries: Iterable[Query]) -> list[Asked]:
         """Texts and rows as queries, in order; the texts are encoded together."""
@@ -72,7 +77,10 @@ class Encoding:
             if isinstance(query, str):
                 asked.append(Asked(query, next(encoded)))
             else:
-                asked.append(Asked(None, checked_rows(f"queries[{index}]", query, self.dim)))
+                rows = self.rows(f"queries[{index}]", query)
+                if not len(rows):
+                    raise ShapeError(f"queries[{index}]: got no rows, wanted at least one")
+                asked.append(Asked(None, rows))
         return asked
 
     def check_explains(self, queries: Iterable[Asked]) -> None:

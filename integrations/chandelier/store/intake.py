@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chandelier.exceptions import ArgumentError, ChandelierError, PartialUpsertError, ShapeError
-from chandelier.multivectors import FloatArray, checked_rows
+from chandelier.multivectors import FloatArray
 from chandelier.store.documents import Document, UpsertReport, checked_metadata
 from chandelier.store.encoding import Encoding
 
@@ -105,7 +105,7 @@ class Intake:
             self._seen[document.id] = document.id in self._seen
             try:
                 metadata = checked_metadata(document.metadata)
-                rows = None if document.vectors is None else self._given(document)
+                rows = None if document.vectors is None else self._encoding.rows("vectors", document.vectors)
             except (ArgumentError, ShapeError) as error:
                 self.refused(document.id, str(error))
                 continue
@@ -117,10 +117,6 @@ class Intake:
                 portion, taken, size = {}, 0, 0
         if portion:
             yield list(portion.values())
-
-    def _given(self, document: Document) -> FloatArray:
-        rows: FloatArray = checked_rows("vectors", document.vectors, self._encoding.dim)
-        return rows
 
     def _size(self, document: Document, rows: FloatArray | None) -> int:
         """Bytes of its rows, or at most how many there may be."""

@@ -28,6 +28,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(maths::pool_tokens, module)?)?;
     module.add_function(wrap_pyfunction!(recall::share_found, module)?)?;
     module.add_function(wrap_pyfunction!(multivectors::short_decimals, module)?)?;
+    module.add_function(wrap_pyfunction!(multivectors::check_rows, module)?)?;
     module.add_function(wrap_pyfunction!(multivectors::save_multivectors, module)?)?;
     module.add_function(wrap_pyfunction!(multivectors::locate_multivectors, module)?)?;
     module.add_function(wrap_pyfunction!(multivectors::load_multivectors, module)?)?;

@@ -1,15 +1,27 @@
-//! Multi-vectors to and from files.
+//! Multi-vectors to and from files, and rows that a user brings.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
 
 use chandelier::MatrixView;
 use chandelier::storage::{self, Rows};
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays::{Data, matrix, offsets_from_numpy, offsets_to_numpy};
 use crate::detach::detached;
+
+/// Refuses rows (n, dim) that no model would have made.
+#[pyfunction]
+pub(crate) fn check_rows(
+    py: Python<'_>,
+    name: &str,
+    rows: PyReadonlyArray2<'_, f32>,
+    unit: bool,
+) -> PyResult<()> {
+    let (dim, rows) = (rows.shape()[1], rows.as_slice()?);
+    detached(py, move || chandelier::check_rows(name, rows, dim, unit))
+}
 
 /// Writes rows (n, dim), float32 or float16, and offsets (texts + 1,) to a safetensors file.
 #[pyfunction]
