@@ -159,7 +159,8 @@ class ClientEngine:
         floats = sum(0 if part is None else part.size for part in (point.rows, point.prefetch))
         words = 0 if point.sparse is None else len(point.sparse.indices)
         digits = 4 if self.is_grpc else 12 if self._float16 else 22
-        return floats * digits + words * 2 * digits + 4 * len(point.payload["text"]) + 512
+        rows = 0 if point.rows is None else len(point.rows)
+        return floats * digits + rows * 8 + words * 2 * digits + 4 * len(point.payload["text"]) + 512
 
     def _call(self, name: str, **arguments: Any) -> Call:
         if name != "info":

@@ -20,13 +20,14 @@ __all__ = ["ERRORS", "Patience", "TimedOut", "translated"]
 ERRORS = (ApiException, QdrantException, grpc.RpcError, httpx.HTTPError, ValueError, RuntimeError, AssertionError)
 """What the client raises; local mode and a closed client raise builtin errors."""
 
-LONGEST_WAIT = 30.0
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
+"""Seconds before a request is tried again: doubled each time, and up to a half less at random."""
+
 RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.ABORTED, grpc.StatusCode.CANCELLED)
 REFUSED = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.OUT_OF_RANGE,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,  # without a time to wait for: a message that is too large
 )
 
 
@@ -40,11 +41,9 @@ class Patience:
 
     Args:
         retries: How often, after a failure that may pass: no connection, a timeout, 429, 5xx.
-        first_wait: Seconds before the first time; doubled each time up to 30, and up to a half less at random.
     """
 
     retries: int
-    first_wait: float = 0.5
 
     def wait(self, error: Exception, tried: int) -> float | None:
         """Seconds until the request is to be tried again; None if it is not."""
@@ -55,7 +54,7 @@ class Patience:
             return None
         if isinstance(error, ResourceExhaustedResponse):
             return float(error.retry_after_s)
-        longest: float = min(LONGEST_WAIT, self.first_wait * 2**tried)
+        longest: float = min(LONGEST_WAIT, FIRST_WAIT * 2**tried)
         return longest * random.uniform(0.5, 1.0)
 
 
@@ -73,7 +72,7 @@ def _may_pass(error: Exception) -> bool:
     if isinstance(error, ResponseHandlingException):
         return isinstance(error.source, httpx.TransportError)
     if isinstance(error, grpc.RpcError):
-        return _code(error) in RETRIED or is_timeout(error)
+        return _code(error) in RETRIED or is_timeout(error) or (_is_exhausted(error) and not _is_too_large(error))
     return isinstance(error, ResourceExhaustedResponse)
 
 
@@ -87,7 +86,7 @@ def translated(error: Exception, store: str) -> StoreError:
     if isinstance(error, ResponseHandlingException):
         return StoreError(f"{store}: {_one_line(error.source)}", store=store)
     if isinstance(error, grpc.RpcError):
-        kind = Refusal if _code(error) in REFUSED else StoreError
+        kind = Refusal if _code(error) in REFUSED or _is_too_large(error) else StoreError
         name = getattr(_code(error), "name", "gRPC error")
         return kind(f"{store}: {name}: {_details(error)}", store=store)
     # Local mode checks a whole batch before it writes, and says what it refuses by a ValueError.
@@ -104,6 +103,15 @@ def _server_says(content: bytes) -> str:
 
 def _code(error: Any) -> Any:
     return error.code() if callable(getattr(error, "code", None)) else None
+
+
+def _is_exhausted(error: Any) -> bool:
+    return bool(_code(error) == grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+def _is_too_large(error: Any) -> bool:
+    """Whether a message was larger than the other side takes: gRPC has the same code for it as for a rate limit."""
+    return _is_exhausted(error) and "larger than" in _details(error)
 
 
 def _details(error: Any) -> str:
