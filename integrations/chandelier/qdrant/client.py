@@ -160,7 +160,7 @@ class ClientEngine:
         words = 0 if point.sparse is None else len(point.sparse.indices)
         digits = 4 if self.is_grpc else 12 if self._float16 else 22
         rows = 0 if point.rows is None else len(point.rows)
-        return floats * digits + rows * 8 + words * 2 * digits + 4 * len(point.payload["text"]) + 512
+        return floats * digits + rows * 8 + words * 2 * digits + 4 * len(repr(point.payload))
 
     def _call(self, name: str, **arguments: Any) -> Call:
         if name != "info":
