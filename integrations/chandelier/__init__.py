@@ -6,6 +6,8 @@
 [1, 0]
 """
 
+import typing as _typing
+
 from chandelier import models
 from chandelier._core import __version__, build_info
 from chandelier.exceptions import (
@@ -15,7 +17,9 @@ from chandelier.exceptions import (
     HubError,
     HubMissingError,
     ModelError,
+    PartialUpsertError,
     ShapeError,
+    StoreError,
 )
 from chandelier.explanation import Explanation, Match, Span
 from chandelier.maths import maxsim, maxsim_matrix, pool_tokens, top_k
@@ -24,26 +28,36 @@ from chandelier.multivectors import MultiVectors
 from chandelier.prefetch import MeanVector, Muvera, PrefetchEncoder
 from chandelier.recall import Recall, RecallReport, recall_probe
 
+if _typing.TYPE_CHECKING:
+    from chandelier.store import Document, Hit, LocalStore, Store, UpsertReport
+
 __all__ = [
     "ArgumentError",
     "ChandelierError",
     "ColBERT",
     "DeviceError",
+    "Document",
     "Explanation",
+    "Hit",
     "HubError",
     "HubMissingError",
+    "LocalStore",
     "Match",
     "MeanVector",
     "ModelError",
     "MultiVectors",
     "Muvera",
+    "PartialUpsertError",
     "PrefetchEncoder",
     "Ranked",
     "Recall",
     "RecallReport",
     "ShapeError",
     "Span",
+    "Store",
+    "StoreError",
     "Tokens",
+    "UpsertReport",
     "__version__",
     "build_info",
     "from_bert",
@@ -54,3 +68,14 @@ __all__ = [
     "recall_probe",
     "top_k",
 ]
+
+_OF_STORES = ("Document", "Hit", "LocalStore", "Store", "UpsertReport")
+
+
+def __getattr__(name: str) -> object:
+    """What only a store needs is imported when it is first asked for; it takes as long as all the rest."""
+    if name in _OF_STORES:
+        from chandelier import store
+
+        return getattr(store, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,6 +26,9 @@ UNWANTED = [
     "weaviate",
     "argparse",
     "chandelier.cli",
+    "chandelier.store",
+    "asyncio",
+    "sqlite3",
 ]
 MODULES = """
 import json, sys

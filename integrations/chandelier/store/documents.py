@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +79,7 @@ class Hit:
     __hash__ = None  # type: ignore[assignment]  # metadata can change
 
 
-@dataclass(slots=True)
+@dataclass
 class UpsertReport:
     """What became of the documents of an upsert.
 
@@ -115,6 +115,15 @@ def checked_text(name: str, value: object) -> str:
         got = f"a lone surrogate at character {error.start}"
         raise ArgumentError(f"{name}: got {got}, wanted text that UTF-8 can hold", argument=name) from None
     return str.__str__(value)
+
+
+def checked_ids(ids: Iterable[str]) -> list[str]:
+    """A list of ids, from one or several."""
+    if isinstance(ids, str):
+        return [checked_text("ids", ids)]
+    if isinstance(ids, (bytes, Mapping)) or not isinstance(ids, Iterable):
+        raise ArgumentError(f"ids: got {type(ids).__name__}, wanted a list of str", argument="ids")
+    return [checked_text(f"ids[{index}]", id) for index, id in enumerate(ids)]
 
 
 def checked_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.multivectors import Float32Array, MultiVectors
 from chandelier.prefetch import PrefetchEncoder
-from chandelier.store.documents import Document, Hit, checked_text, point_uuid
+from chandelier.store.documents import Document, Hit, checked_ids, point_uuid
 from chandelier.store.encoding import Asked, Encoding, Query, check_fingerprint, checked_search
 from chandelier.store.filters import parse
 from chandelier.store.intake import Entry, Intake
@@ -297,15 +297,6 @@ class Operations:
 
     def _uuid(self, id: str) -> str:
         return point_uuid(self._namespace, id)
-
-
-def checked_ids(ids: Iterable[str]) -> list[str]:
-    """A list of ids, from one or several."""
-    if isinstance(ids, str):
-        return [checked_text("ids", ids)]
-    if isinstance(ids, (bytes, Mapping)) or not isinstance(ids, Iterable):
-        raise ArgumentError(f"ids: got {type(ids).__name__}, wanted a list of str", argument="ids")
-    return [checked_text(f"ids[{index}]", id) for index, id in enumerate(ids)]
 
 
 def _parts(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
