@@ -27,14 +27,6 @@ class TestLocalMode(StoreContract):
         client.close()
 
 
-class TestLocalModeOnDisk(StoreContract):
-    @pytest.fixture
-    def raw(self, tiny: ColBERT, tmp_path: Path) -> Iterator[QdrantStore]:
-        client = QdrantClient(path=str(tmp_path / "qdrant"))
-        yield QdrantStore(client, "notes", tiny)
-        client.close()
-
-
 class TestAsyncLocalMode(StoreContract):
     asynchronous = True
 
@@ -108,6 +100,21 @@ class TestServerGrpc(TestServer):
 def client() -> Iterator[QdrantClient]:
     client = QdrantClient(":memory:")
     yield client
+    client.close()
+
+
+def test_local_mode_on_disk_comes_back(tiny: ColBERT, tmp_path: Path) -> None:
+    """Not the whole contract: there every single point waits for the disk."""
+    for _ in range(2):
+        client = QdrantClient(path=str(tmp_path))
+        store = QdrantStore(client, "notes", tiny, prefetch=MeanVector(tiny.dim))
+        assert store.upsert([Document("a", "bread", {"n": [1, None]}), Document("b", "paris")]).stored == ["a", "b"]
+        assert store.get(["a"]) == [Document("a", "bread", {"n": [1, None]})]
+        assert {hit.id for hit in store.search("bread")} == {"a", "b"}
+        client.close()
+    client = QdrantClient(path=str(tmp_path))
+    with pytest.raises(StoreError, match="was written with prefetch mean-32, and is opened with no prefetch"):
+        QdrantStore(client, "notes", tiny)
     client.close()
 
 
