@@ -13,11 +13,12 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from chandelier import _core
 from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.multivectors import FloatArray
-from chandelier.qdrant.layout import SETTINGS, check_collection, creation, index_kinds, kept_settings
+from chandelier.qdrant.layout import SETTINGS, check_collection, creation, kept_settings
 from chandelier.qdrant.words import ClientWords
 from chandelier.store.filters import Node
 from chandelier.store.points.engine import PREFETCH, ROWS, SPARSE, Found, Layout, Point, Request
-from chandelier.store.points.filters import compiled
+from chandelier.store.points.filters import whole
+from chandelier.store.points.indexes import index_kinds, missing
 from chandelier.store.points.steps import Call, Steps
 
 __all__ = ["ClientEngine"]
@@ -147,12 +148,7 @@ class ClientEngine:
         if filter is not None and not isinstance(filter, models.Filter):
             wanted = "wanted a mapping in our dialect, or a qdrant_client.models.Filter"
             raise ArgumentError(f"filter: got {type(filter).__name__}, {wanted}", argument="filter")
-        conditions: list[Any] = [] if filter is None else [filter]
-        if node is not None:
-            conditions.append(compiled(node, self._words, self._kinds))
-        if own:
-            conditions.append(self._words.none_of([self._words.is_empty("doc_id")]))
-        return self._words.all_of(conditions) if conditions else None
+        return whole(node, filter, self._words, self._kinds, own=own)
 
     def bytes_of(self, point: Point) -> int:
         """How large the point is in a request, roughly: a float takes 4 bytes in gRPC, and its digits in JSON."""
@@ -170,11 +166,8 @@ class ClientEngine:
     def _index(self, info: models.CollectionInfo, kinds: Mapping[str, str]) -> Steps[None]:
         """Make the payload indexes that are missing; one of another kind is refused."""
         there = {key: index.data_type.value for key, index in (info.payload_schema or {}).items()}
-        for key, kind in kinds.items():
-            if there.get(key, kind) != kind:
-                message = f"{self._name}: payload index of {key!r}: got {there[key]!r}, wanted {kind!r}"
-                raise StoreError(f"{message}; declare it as it is", store=self._collection)
-            if key not in there and not self.is_local:
+        for key, kind in missing(self._name, there, kinds).items():
+            if not self.is_local:
                 yield self._call("create_payload_index", field_name=key, field_schema=kind, wait=True)
         self._kinds = {**there, **kinds}
 

@@ -8,18 +8,12 @@ from typing import Any
 from qdrant_client import models
 
 from chandelier.exceptions import ArgumentError, StoreError
-from chandelier.store.filters import field_path
 from chandelier.store.points.engine import PREFETCH, ROWS, SPARSE, Layout
-from chandelier.store.points.filters import key
 
-__all__ = ["SETTINGS", "check_collection", "creation", "index_kinds", "kept_settings"]
+__all__ = ["SETTINGS", "check_collection", "creation", "kept_settings"]
 
 SETTINGS = "chandelier"
 """The entry of the collection's metadata that holds what a store keeps."""
-
-KINDS = ("keyword", "integer", "float", "bool", "datetime", "uuid", "text", "geo")
-OWN_INDEX = {"doc_id": "keyword"}
-"""By it the documents of a store are told from the points of others."""
 
 
 def creation(layout: Layout, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,17 +39,6 @@ def creation(layout: Layout, options: Mapping[str, Any]) -> dict[str, Any]:
     if own:
         raise ArgumentError(f"create_options: got {own[0]}, which the store decides", argument="create_options")
     return {**options, **arguments, "metadata": {**(options.get("metadata") or {}), **arguments["metadata"]}}
-
-
-def index_kinds(layout: Layout) -> dict[str, str]:
-    """The payload indexes that a store wants, by key."""
-    kinds = dict(OWN_INDEX)
-    for name, kind in layout.indexes.items():
-        if kind not in KINDS:
-            wanted = f"wanted one of {', '.join(KINDS)}"
-            raise ArgumentError(f"payload_indexes[{name!r}]: got {kind!r}, {wanted}", argument="payload_indexes")
-        kinds[key(field_path(name, "payload_indexes"))] = kind
-    return kinds
 
 
 def kept_settings(store: str, info: models.CollectionInfo) -> dict[str, Any]:

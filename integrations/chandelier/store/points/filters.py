@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from chandelier.store.filters import WHOLE, And, Compare, Equals, Exists, Node, Not, OneOf, Or, Path, Scalar
 
-__all__ = ["Words", "compiled", "key"]
+__all__ = ["Words", "compiled", "key", "whole"]
 
 
 class Words(Protocol):
@@ -48,6 +48,16 @@ def key(path: Path) -> str:
     """
     names = (name if re.fullmatch("[A-Za-z0-9_-]+", name) else f'"{name}"' for name in path)
     return ".".join(("metadata", *names))
+
+
+def whole(node: Node | None, filter: Any, words: Words, kinds: Mapping[str, str], *, own: bool) -> Any:
+    """The filter of a request: ours, the engine's own, or with `own` the points that a store wrote; None for none."""
+    conditions: list[Any] = [] if filter is None else [filter]
+    if node is not None:
+        conditions.append(compiled(node, words, kinds))
+    if own:
+        conditions.append(words.none_of([words.is_empty("doc_id")]))
+    return words.all_of(conditions) if conditions else None
 
 
 def compiled(node: Node, words: Words, kinds: Mapping[str, str]) -> Any:
