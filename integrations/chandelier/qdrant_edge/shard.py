@@ -147,7 +147,7 @@ class ShardEngine:
         """How large the point is in the engine's log, roughly: a float takes 5 bytes of CBOR."""
         floats = sum(0 if part is None else part.size for part in (point.rows, point.prefetch))
         words = 0 if point.sparse is None else 2 * len(point.sparse.indices)
-        return 5 * (floats + words) + 4 * len(point.payload["text"]) + 512
+        return 5 * (floats + words) + 4 * len(repr(point.payload))
 
     def _open(self, layout: Layout) -> dict[str, Any]:
         folder = self._folder = Folder(self.path)
