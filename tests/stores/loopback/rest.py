@@ -108,9 +108,9 @@ class RestHandler(BaseHTTPRequestHandler):
             match = re.fullmatch(pattern, path)
             if match and method == self.command:
                 return self._answer(operation, model, *map(unquote, match.groups()))
-        self.server.loopback.crashed(NotImplementedError(f"{self.command} {path} is not played"))
-        self._read()
-        return self._send(404, b"")
+        unplayed = f"{self.command} {path} is not played"
+        self.server.loopback.crashed(NotImplementedError(unplayed))
+        return self._refuse(Refusal(501, unplayed))
 
     do_PUT = do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from functools import partialmethod
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from grpc import StatusCode
@@ -59,6 +60,11 @@ class RpcServer:
 
 
 class _Servicer:
+    def __init_subclass__(cls) -> None:
+        for name in vars(cls.__bases__[1]).keys() - vars(cls).keys():
+            if not name.startswith("_"):
+                setattr(cls, name, partialmethod(_Servicer._refuse_unplayed, name))
+
     def __init__(self, loopback: QdrantLoopback) -> None:
         self.loopback = loopback
 
@@ -77,6 +83,10 @@ class _Servicer:
             if refusal.retry_after is not None:
                 context.set_trailing_metadata([("retry-after", str(refusal.retry_after))])
             context.abort(CODES[refusal.status], refusal.message)
+
+    def _refuse_unplayed(self, name: str, _: Any, context: grpc.ServicerContext) -> NoReturn:
+        self.loopback.crashed(NotImplementedError(f"{name} is not played"))
+        context.abort(StatusCode.UNIMPLEMENTED, name)
 
     def _let_in(self, context: grpc.ServicerContext) -> None:
         sent = dict(context.invocation_metadata())
