@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from chandelier.cli import commands
+from chandelier.cli.output import describe
 from chandelier.cli.texts import STDIN, CommandError
 
 __all__ = ["main"]
@@ -65,7 +66,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:
         pass  # the reader, such as head, has had enough: that is no failure
     except (ChandelierError, CommandError, OSError) as error:
-        print(f"chandelier: error: {_describe(error)}", file=sys.stderr)
+        print(f"chandelier: error: {describe(error)}", file=sys.stderr)
         code = 1
     try:
         print(end="", flush=True)
@@ -78,16 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Prints a warning in one line: the line of code that Python writes below it says nothing to a reader."""
-    print(f"chandelier: warning: {' '.join(str(message).splitlines())}", file=sys.stderr)
-
-
-def _describe(error: Exception) -> str:
-    """Puts an error in one line, with the name of the file but without the errno."""
-    message = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        reason = error.strerror[:1].lower() + error.strerror[1:]
-        message = reason if error.filename is None else f"{error.filename}: {reason}"
-    return " ".join(message.splitlines())
+    print(f"chandelier: warning: {describe(Warning(message))}", file=sys.stderr)
 
 
 class _Version(argparse.Action):
