@@ -1,4 +1,4 @@
-"""The command line: ``chandelier encode``, ``rerank``, ``explain`` and ``info``.
+"""The command line: ``chandelier encode``, ``rerank``, ``explain``, ``index``, ``search`` and ``info``.
 
 Results go to stdout, everything else to stderr, and both are UTF-8 whatever the locale. The exit code is 0 when the
 work was done, 1 when it failed (one line on stderr says why), 2 for a wrong command line and 130 after Ctrl-C.
@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from chandelier.cli import commands
+from chandelier.cli import commands, stores
 from chandelier.cli.output import describe
-from chandelier.cli.texts import STDIN, CommandError
+from chandelier.cli.texts import STDIN, CommandError, json_type
 
 __all__ = ["main"]
 
@@ -28,6 +29,23 @@ is JSONL and everything else is text, unless --format says otherwise. An empty l
 encode and is passed over by rerank and explain; a blank line of JSONL is skipped. Without FILE, or for the FILE "-",
 standard input is read.
 """
+INDEX_HELP = """
+Input is UTF-8: JSONL (one object a line: an id, a text, and whatever else is known of it, which becomes metadata) or
+one text a line, whose id is FILE:LINE and whose metadata are "file" and "line". A FILE named *.jsonl or *.ndjson is
+JSONL and everything else is text, unless --format says otherwise; standard input, which is read without FILE or for
+the FILE "-", must be JSONL. An id is a string, or a whole number, which becomes one: 7 and "7" are the same document.
+Blank lines are passed over. Files are read bit by bit and may be larger than the memory.
+
+A document replaces the one with the same id, so what was interrupted can be run again: nothing is lost or doubled. At
+the first line that is not valid the work ends, when all before it is stored; --skip-bad goes on. The exit code is 1 if
+a line was skipped or a document refused.
+"""
+SEARCH_HELP = """
+A filter is a JSON object of fields of the metadata, all of which must fit: {"lang": "en", "year": {"$gte": 2020}}. It
+knows $eq $ne $gt $gte $lt $lte $in $nin $exists $and $or $not, and author.name for a field in an object.
+"""
+QDRANT_HELP = "The key of a Qdrant server is taken from the environment variable QDRANT_API_KEY."
+QDRANT_ONLY = ("collection", "prefetch", "depth", "grpc", "grpc_port", "timeout")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,6 +100,14 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"chandelier: warning: {describe(Warning(message))}", file=sys.stderr)
 
 
+class _Paragraphs(argparse.HelpFormatter):
+    """Leaves paragraphs apart."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip().split("\n\n")
+        return "\n\n".join(super(_Paragraphs, self)._fill_text(each, width, indent) for each in paragraphs)
+
+
 class _Version(argparse.Action):
     """Prints the installed version, looked up only when asked for."""
 
@@ -104,6 +130,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "encode": _encode_parser(subparsers),
         "rerank": _rerank_parser(subparsers),
         "explain": _explain_parser(subparsers),
+        "index": _index_parser(subparsers),
+        "search": _search_parser(subparsers),
         "info": _info_parser(subparsers),
     }
     command = parsers.get(argv[0]) if argv else None
@@ -113,6 +141,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments = command.parse_intermixed_args(argv[1:])
     if getattr(arguments, "files", []).count(STDIN) > 1:
         command.error(f"standard input can be read only once, but {STDIN!r} is given more often")
+    if getattr(arguments, "store", None) is not None:
+        for option in QDRANT_ONLY:
+            if getattr(arguments, option, None):
+                command.error(f"argument --{option.replace('_', '-')}: goes with --qdrant, not with --store")
+    elif getattr(arguments, "qdrant", None) is not None and arguments.collection is None:
+        command.error("argument --collection: --qdrant needs the name of a collection")
     return arguments
 
 
@@ -123,20 +157,7 @@ def _encode_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the safetensors file to write")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--queries", action="store_true", help="encode as queries instead of documents")
-    kind.add_argument(
-        "--pool-factor",
-        type=_positive,
-        metavar="N",
-        default=1,
-        help="merge similar rows: an index about N times smaller (default: 1, none)",
-    )
-    parser.add_argument(
-        "--protected-tokens",
-        type=_count,
-        metavar="N",
-        default=1,
-        help="rows at the start that are not merged (default: 1)",
-    )
+    _add_pooling(parser, kind)
     parser.add_argument("--prompt-name", type=_utf8, metavar="NAME", help="prepend this prompt of the checkpoint")
     parser.add_argument("--batch-tokens", type=_positive, metavar="N", help="tokens in one batch")
     parser.add_argument("--threads", type=_positive, metavar="N", help="threads to compute with")
@@ -168,6 +189,51 @@ def _explain_parser(subparsers: Any) -> argparse.ArgumentParser:
     return parser
 
 
+def _index_parser(subparsers: Any) -> argparse.ArgumentParser:
+    about = "store texts in a file or in Qdrant, to be searched"
+    epilog = f"{INDEX_HELP}\n{QDRANT_HELP}"
+    parser = _command_parser(subparsers, "index", stores.index, about, epilog=epilog)
+    _add_input(parser)
+    parser.add_argument("--id-field", type=_utf8, default="id", metavar="NAME", help="the field of ids (default: id)")
+    parser.add_argument("--skip-bad", action="store_true", help="go on after a line that is not valid, and report it")
+    _add_store(parser, "the file of the store, made if there is none")
+    parser.add_argument(
+        "--prefetch",
+        choices=("muvera", "mean", "none"),
+        help="how Qdrant finds candidates for MaxSim (default: as the collection does, none for a new one)",
+    )
+    _add_pooling(parser)
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads to compute with")
+    parser.add_argument(
+        "--json", action="store_true", help="print the report, with all ids, as a JSON object on stdout"
+    )
+    return parser
+
+
+def _search_parser(subparsers: Any) -> argparse.ArgumentParser:
+    about = "search a store and print the best documents"
+    epilog = f"{SEARCH_HELP}\n{QDRANT_HELP}"
+    parser = _command_parser(subparsers, "search", stores.search, about, epilog=epilog)
+    parser.set_defaults(prefetch=None)
+    parser.add_argument("--query", type=_utf8, metavar="TEXT", required=True, help="the query")
+    _add_store(parser, "the file of the store")
+    parser.add_argument(
+        "-k", "--top-k", type=_positive, metavar="N", default=10, help="take only the N best (default: 10)"
+    )
+    parser.add_argument("--filter", type=_json_object, metavar="JSON", help="what the metadata must be like")
+    parser.add_argument(
+        "--depth", type=_positive, metavar="N", help="candidates that a prefetch finds for MaxSim (default: 200)"
+    )
+    parser.add_argument("--explain", action="store_true", help="show which words match")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads to compute with")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print JSONL: rank, id, score, text, metadata; as explain does with --explain",
+    )
+    return parser
+
+
 def _info_parser(subparsers: Any) -> argparse.ArgumentParser:
     about = "print what was read from a checkpoint, and from where"
     parser = _command_parser(subparsers, "info", commands.info, about)
@@ -177,7 +243,7 @@ def _info_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def _command_parser(subparsers: Any, name: str, run: Any, about: str, epilog: str = "") -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
-        name, help=about, description=about, epilog=epilog, allow_abbrev=False
+        name, help=about, description=about, epilog=epilog, allow_abbrev=False, formatter_class=_Paragraphs
     )
     parser.set_defaults(run=run, threads=None)
     parser.add_argument("model", metavar="MODEL", help="the folder of the checkpoint, or its hub name")
@@ -191,6 +257,33 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", metavar="FILE", nargs="*", help="text or JSONL files (default: standard input)")
     parser.add_argument("--format", choices=("text", "jsonl"), help="the format of every FILE (default: by its name)")
     parser.add_argument("--field", type=_utf8, default="text", metavar="NAME", help="the JSONL field (default: text)")
+
+
+def _add_pooling(parser: argparse.ArgumentParser, group: Any = None) -> None:
+    (group or parser).add_argument(
+        "--pool-factor",
+        type=_positive,
+        metavar="N",
+        default=1,
+        help="merge similar rows: an index about N times smaller (default: 1, none)",
+    )
+    parser.add_argument(
+        "--protected-tokens",
+        type=_count,
+        metavar="N",
+        default=1,
+        help="rows at the start that are not merged (default: 1)",
+    )
+
+
+def _add_store(parser: argparse.ArgumentParser, store: str) -> None:
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--store", metavar="FILE", help=store)
+    place.add_argument("--qdrant", type=_url, metavar="URL", help="a Qdrant server, instead of a file")
+    parser.add_argument("--collection", type=_utf8, metavar="NAME", help="the collection on the server")
+    parser.add_argument("--grpc", action="store_true", help="talk to the server over gRPC, which is faster")
+    parser.add_argument("--grpc-port", type=_positive, metavar="N", help="its port for gRPC (default: 6334)")
+    parser.add_argument("--timeout", type=_positive, metavar="SECONDS", help="wait so long for an answer (default: 60)")
 
 
 def _add_ranking(parser: argparse.ArgumentParser, top_k: int | None = None) -> None:
@@ -218,6 +311,33 @@ def _whole(value: str, least: int) -> int:
     if number < least:
         raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from {least}")
     return number
+
+
+def _url(value: str) -> str:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        is_url = False
+    if not is_url:
+        raise argparse.ArgumentTypeError(f"{value!r} is no URL such as http://localhost:6333")
+    if "@" in parts.netloc:
+        raise argparse.ArgumentTypeError("a URL holds no key; set QDRANT_API_KEY")
+    return value
+
+
+def _json_object(value: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(_utf8(value))
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"not valid JSON: {error.msg} at character {error.pos + 1}") from None
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"not valid JSON: {error}") from None
+    if not isinstance(parsed, dict):
+        raise argparse.ArgumentTypeError(f"{json_type(parsed)}, not a JSON object of fields")
+    return parsed
 
 
 def _page(value: str) -> str:

@@ -19,6 +19,42 @@ class CommandError(Exception):
     """What the command line itself finds wrong with its input or output; the message is complete."""
 
 
+class Line(NamedTuple):
+    """One line of the input.
+
+    Attributes:
+        file: The file it is from, ``<stdin>`` for standard input.
+        number: Its number in the file, from 1.
+        is_jsonl: Whether it is a line of JSONL.
+        content: Its bytes, without the end.
+    """
+
+    file: str
+    number: int
+    is_jsonl: bool
+    content: bytes
+
+    @property
+    def place(self) -> str:
+        """Where it is, for a message."""
+        return f"{self.file}:{self.number}"
+
+    def parsed(self, field: str) -> tuple[str, dict[str, Any]] | None:
+        """Its text, and the object of JSONL with all fields; None for a blank line of JSONL.
+
+        Raises:
+            CommandError: If it is not valid, or holds no text in `field`.
+        """
+        try:
+            line = self.content.decode()
+        except UnicodeDecodeError as error:
+            where = f"byte {error.start + 1} of the line"
+            raise CommandError(f"{self.place}: not valid UTF-8 at {where}; save the file as UTF-8") from None
+        if not self.is_jsonl:
+            return line, {}
+        return _parse_object(line, self.place, field) if line.strip() else None
+
+
 class Item(NamedTuple):
     """One text of the input.
 
@@ -35,38 +71,31 @@ class Item(NamedTuple):
     line: int
 
 
-def read_items(arguments: argparse.Namespace) -> list[Item]:
-    """Reads all texts of the command's files, in order."""
-    items: list[Item] = []
-    for path in arguments.files or [STDIN]:
-        is_jsonl = path.lower().endswith(JSONL_SUFFIXES) if arguments.format is None else arguments.format == "jsonl"
-        name = "<stdin>" if path == STDIN else path
-        for number, line in _read_lines(path, name):
-            if not is_jsonl:
-                items.append(Item(line, {}, name, number))
-            elif line.strip():
-                text, identity = _parse_object(line, f"{name}:{number}", arguments.field)
-                items.append(Item(text, identity, name, number))
-    return items
+def read_items(arguments: argparse.Namespace) -> Iterator[Item]:
+    """Yields the texts of the command's files, in order."""
+    for line in read_lines(arguments):
+        parsed = line.parsed(arguments.field)
+        if parsed is not None:
+            text, fields = parsed
+            yield Item(text, {"id": fields["id"]} if "id" in fields else {}, line.file, line.number)
 
 
-def _read_lines(path: str, name: str) -> Iterator[tuple[int, str]]:
-    """Yields the lines of a file without their ends, each after its number, from 1.
+def read_lines(arguments: argparse.Namespace) -> Iterator[Line]:
+    """Yields the lines of the command's files, in order, one in memory at a time.
 
     Only LF and CRLF end a line: the other line separators of Unicode are part of a text.
     """
-    with _open_input(path) as file:
-        for number, raw in enumerate(file, 1):
-            line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
-            if not line:
-                return  # a byte order mark and nothing else: there is no line
-            if line.endswith(b"\n"):
-                line = line[:-1].removesuffix(b"\r")
-            try:
-                yield number, line.decode()
-            except UnicodeDecodeError as error:
-                where = f"byte {error.start + 1} of the line"
-                raise CommandError(f"{name}:{number}: not valid UTF-8 at {where}; save the file as UTF-8") from None
+    for path in arguments.files or [STDIN]:
+        is_jsonl = path.lower().endswith(JSONL_SUFFIXES) if arguments.format is None else arguments.format == "jsonl"
+        name = "<stdin>" if path == STDIN else path
+        with _open_input(path) as file:
+            for number, raw in enumerate(file, 1):
+                line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+                if not line:
+                    break  # a byte order mark and nothing else: there is no line
+                if line.endswith(b"\n"):
+                    line = line[:-1].removesuffix(b"\r")
+                yield Line(name, number, is_jsonl, line)
 
 
 def _open_input(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
@@ -85,19 +114,23 @@ def _parse_object(line: str, place: str, field: str) -> tuple[str, dict[str, Any
     except (ValueError, RecursionError) as error:  # an integer too long to convert, or objects nested too deep
         raise CommandError(f"{place}: not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise CommandError(f"{place}: {_json_type(value)}, not a JSON object with a field {field!r}")
+        raise CommandError(f"{place}: {json_type(value)}, not a JSON object with a field {field!r}")
     if field not in value:
-        present = ", ".join(map(repr, value)) or "nothing"
-        raise CommandError(f"{place}: no field {field!r}, only {present}; name the field of the text with --field")
+        raise CommandError(f"{place}: {missing(field, value)}; name the field of the text with --field")
     text = value[field]
     if not isinstance(text, str):
-        raise CommandError(f"{place}: field {field!r} is {_json_type(text)}, not a string")
+        raise CommandError(f"{place}: field {field!r} is {json_type(text)}, not a string")
     if re.search("[\ud800-\udfff]", text):
         raise CommandError(f"{place}: field {field!r} holds a lone surrogate, which is half a character")
-    return text, {"id": value["id"]} if "id" in value else {}
+    return text, value
 
 
-def _json_type(value: object) -> str:
+def missing(field: str, fields: dict[str, Any]) -> str:
+    """Says that an object has no such field."""
+    return f"no field {field!r}, only {', '.join(map(repr, fields)) or 'nothing'}"
+
+
+def json_type(value: object) -> str:
     """Names the JSON type of a parsed value; bool comes before int, which it is in Python."""
     names: list[tuple[type, str]] = [
         (bool, "a boolean"),
