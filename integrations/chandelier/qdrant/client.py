@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
-from chandelier import _core
 from chandelier.exceptions import ArgumentError, StoreError
-from chandelier.multivectors import FloatArray
 from chandelier.qdrant.layout import SETTINGS, check_collection, creation, kept_settings
+from chandelier.qdrant.wire import grpc_point, rest_point
 from chandelier.qdrant.words import ClientWords
 from chandelier.store.filters import Node
 from chandelier.store.points.engine import PREFETCH, ROWS, SPARSE, Found, Layout, Point, Request
@@ -171,23 +170,11 @@ class ClientEngine:
                 yield self._call("create_payload_index", field_name=key, field_schema=kind, wait=True)
         self._kinds = {**there, **kinds}
 
-    def _struct(self, point: Point) -> models.PointStruct:
-        vector: dict[str, Any] = {}
-        if point.rows is not None:
-            vector[ROWS] = self._listed(point.rows)
-        if point.prefetch is not None:
-            vector[PREFETCH] = self._listed(point.prefetch)
-        if point.sparse is not None:
-            words = point.sparse
-            vector[SPARSE] = models.SparseVector(indices=words.indices.tolist(), values=words.values.tolist())
-        # Everything in it is checked already; validating it again would take as long as sending it.
-        return models.PointStruct.model_construct(id=point.uuid, vector=vector, payload=point.payload)
-
-    def _listed(self, values: FloatArray) -> Any:
-        """Values as the client sends them; for REST with no more digits than the collection keeps."""
-        if self.is_grpc or self.is_local or not self._float16:
-            return values.tolist()
-        return _core.short_decimals(values.ravel()).reshape(values.shape).tolist()
+    def _struct(self, point: Point) -> Any:
+        if self.is_grpc:
+            return grpc_point(point)
+        # Local mode keeps single precision, so it is given all digits.
+        return rest_point(point, short=self._float16 and not self.is_local)
 
     def _request(self, request: Request, filter: Any, with_rows: bool) -> models.QueryRequest:
         leaves = []
