@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import socket
 import sys
 import threading
@@ -21,6 +22,7 @@ import pytest
 from qdrant_client import models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.local.local_collection import LocalCollection
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts no folder on the path
 from loopback import Fault, QdrantLoopback
@@ -279,6 +281,13 @@ def test_calls_are_counted_in_points_and_bytes(client: Client, server: QdrantLoo
     assert 4 * floats < upsert.size < (6 if client.grpc else 25) * floats
 
 
+def test_a_server_does_not_warn_of_many_points(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalCollection, "LARGE_DATA_THRESHOLD", 10)  # what stands behind it would
+    create(client)
+    client("upsert", "docs", [point(id_) for id_ in range(20)])
+    assert client("count", "docs").count == 20
+
+
 def test_many_clients_write_at_once(server: QdrantLoopback, connect: Callable[..., Client]) -> None:
     clients = [connect(kind) for kind in ("rest", "grpc") * 4]
     create(clients[0])
@@ -392,7 +401,7 @@ def test_nan_is_refused_over_rest(connect: Callable[..., Client]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["grpc", "async-grpc"])
-def test_nan_is_stored_over_grpc(connect: Callable[..., Client], kind: str) -> None:
+def test_nan_is_stored_over_grpc(server: QdrantLoopback, connect: Callable[..., Client], kind: str) -> None:
     client = connect(kind)
     create(client)
     broken = matrix(3)
@@ -402,6 +411,9 @@ def test_nan_is_stored_over_grpc(connect: Callable[..., Client], kind: str) -> N
     np.testing.assert_array_equal(found.vector["colbert"], broken.astype(np.float16))
     hits = client("query_points", "docs", broken, using="colbert").points
     assert [hit.score for hit in hits] == [-np.inf, -np.inf]
+    asked = {"ids": [1], "with_vector": ["colbert"]}
+    told = httpx.post(f"http://127.0.0.1:{server.rest_port}/collections/docs/points", json=asked).json()
+    assert told["result"][0]["vector"]["colbert"][1][2] is None  # JSON has no NaN
 
 
 def test_a_rest_body_has_at_most_32_mib(server: QdrantLoopback, connect: Callable[..., Client]) -> None:
@@ -526,6 +538,9 @@ def test_a_lost_connection_leaves_what_was_applied(
         client("upsert", "docs", [point(id_) for id_ in range(6)])
     if client.grpc:
         assert (caught.value.code().name, caught.value.details()) == ("UNAVAILABLE", "Stream removed")
+    elif drop != "before":  # then it is the send that fails, if it has not ended yet
+        begun = "incomplete message body|without sending complete message body"
+        assert bool(re.search(begun, str(caught.value.source))) is (drop == "answer")
     assert client("count", "docs").count == stored
     assert server.calls[1].outcome == "dropped"
     client("upsert", "docs", [point(id_) for id_ in range(6)])
@@ -622,10 +637,13 @@ def test_nothing_is_left_behind() -> None:
             with closing(Client(server, kind)) as client:
                 assert not client("collection_exists", "docs")
         assert ours()
+        idle = httpx.Client()
+        assert idle.get(f"http://127.0.0.1:{server.rest_port}/healthz").is_success
         server.faults.append(Fault(delay=60))
         with closing(server.connect(timeout=1)) as client, pytest.raises(ResponseHandlingException):
             client.get_collections()
     assert not ours()
+    idle.close()
     for port in (server.rest_port, server.grpc_port):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))

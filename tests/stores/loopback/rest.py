@@ -180,7 +180,7 @@ class RestHandler(BaseHTTPRequestHandler):
 
 
 def answer_of(result: Any) -> bytes:
-    return to_json({"result": result, "status": "ok", "time": 0.0}, inf_nan_mode="null")
+    return to_json({"result": result, "status": "ok", "time": 0.0})  # NaN becomes null
 
 
 def as_list(body: models.PointsBatch) -> models.PointsList:
