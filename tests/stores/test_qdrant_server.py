@@ -243,7 +243,7 @@ def test_requests_are_bounded_by_bytes(connect: Callable[..., Remote], server: Q
     report = connect().upsert(documents(600, tokens=300))
     assert len(report.stored) == 600
     sizes = [call.size for call in upserts(server)]
-    limit = 16 << 20 if "grpc" in kind else server.body_limit
+    limit = {"rest": server.body_limit, "async rest": 3 << 20}.get(kind, 16 << 20)
     assert max(sizes) <= limit * 1.02
     assert sum(sizes) / len(sizes) > limit * 0.3, "many small requests where few would do"
 

@@ -12,18 +12,19 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.qdrant.layout import SETTINGS, check_collection, creation, kept_settings
-from chandelier.qdrant.wire import grpc_point, rest_point
+from chandelier.qdrant.wire import rest_point, upsert_message
 from chandelier.qdrant.words import ClientWords
 from chandelier.store.filters import Node
 from chandelier.store.points.engine import PREFETCH, ROWS, SPARSE, Found, Layout, Point, Request
 from chandelier.store.points.filters import whole
 from chandelier.store.points.indexes import index_kinds, missing
-from chandelier.store.points.steps import Call, Steps
+from chandelier.store.points.steps import Call, Steps, work
 
 __all__ = ["ClientEngine"]
 
-REST_BYTES, GRPC_BYTES = 24 << 20, 16 << 20
-"""A request: three quarters of the 32 MiB that a server takes over REST, and what we hold to over gRPC."""
+REST_BYTES, ASYNC_REST_BYTES, GRPC_BYTES = 24 << 20, 2 << 20, 16 << 20
+"""A request: three quarters of the 32 MiB that a server takes over REST; less with an asynchronous client, which writes
+its JSON in the event loop; and what we hold to over gRPC."""
 
 LOCAL_MANY = 20_000
 OLDEST = (1, 16)
@@ -62,7 +63,8 @@ class ClientEngine:
         self._float16 = False
         self.is_local = options.get("path") is not None or options.get("location") == ":memory:"
         self.is_grpc = bool(options.get("prefer_grpc")) and not self.is_local
-        self.most_bytes = GRPC_BYTES if self.is_grpc else REST_BYTES
+        rest_bytes = ASYNC_REST_BYTES if isinstance(client, AsyncQdrantClient) else REST_BYTES
+        self.most_bytes = GRPC_BYTES if self.is_grpc else rest_bytes
         path = options.get("path")
         if path is not None and Path(path, "edge_config.json").exists():
             message = f"{path}: is a folder of Qdrant Edge, which a QdrantClient takes for an empty one of its own"
@@ -98,7 +100,15 @@ class ClientEngine:
 
     def upsert(self, points: Sequence[Point]) -> Steps[None]:
         """Store points; the answer comes when they are stored."""
-        yield self._call("upsert", points=[self._struct(point) for point in points], wait=True, **self._timeout)
+        if self.is_grpc:
+            request = yield from work(lambda: upsert_message(self._collection, points))
+            timeout = self._timeout.get("timeout", self._client.init_options.get("timeout"))
+            yield Call(lambda: self._client.grpc_points.Upsert(request, timeout=timeout))
+        else:
+            # Local mode keeps single precision, so it is given all digits.
+            short = self._float16 and not self.is_local
+            structs = yield from work(lambda: [rest_point(point, short=short) for point in points])
+            yield self._call("upsert", points=structs, wait=True, **self._timeout)
 
     def query(self, requests: Sequence[Request], filter: Any, with_rows: bool) -> Steps[list[list[Found]]]:
         """The hits of each request, best first."""
@@ -169,12 +179,6 @@ class ClientEngine:
             if not self.is_local:
                 yield self._call("create_payload_index", field_name=key, field_schema=kind, wait=True)
         self._kinds = {**there, **kinds}
-
-    def _struct(self, point: Point) -> Any:
-        if self.is_grpc:
-            return grpc_point(point)
-        # Local mode keeps single precision, so it is given all digits.
-        return rest_point(point, short=self._float16 and not self.is_local)
 
     def _request(self, request: Request, filter: Any, with_rows: bool) -> models.QueryRequest:
         leaves = []

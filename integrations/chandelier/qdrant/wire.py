@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from chandelier import _core
 from chandelier.multivectors import FloatArray
 from chandelier.store.points.engine import PREFETCH, ROWS, SPARSE, Point
 
-__all__ = ["grpc_point", "rest_point"]
+__all__ = ["rest_point", "upsert_message"]
 
 
 def rest_point(point: Point, *, short: bool) -> models.PointStruct:
@@ -29,8 +30,12 @@ def rest_point(point: Point, *, short: bool) -> models.PointStruct:
     return models.PointStruct.model_construct(id=point.uuid, vector=vector, payload=point.payload)
 
 
-def grpc_point(point: Point) -> grpc.PointStruct:
-    """A point for gRPC: no value becomes an object of Python on its way."""
+def upsert_message(collection: str, points: Sequence[Point]) -> grpc.UpsertPoints:
+    """A request that is answered when the points are stored; no value becomes an object of Python on its way."""
+    return grpc.UpsertPoints(collection_name=collection, wait=True, points=[_grpc_point(point) for point in points])
+
+
+def _grpc_point(point: Point) -> grpc.PointStruct:
     vectors = {}
     if point.rows is not None:
         vectors[ROWS] = grpc.Vector(multi_dense=_multi_dense(point.rows))
