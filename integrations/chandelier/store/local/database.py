@@ -33,6 +33,9 @@ SCHEMA = (
 PAGE_BYTES = 8192
 """Vectors are read a third faster than with 4096, and no more is left empty."""
 
+SMALLEST = 512
+"""Bytes of a database of SQLite."""
+
 OLDEST_SQLITE = (3, 38, 0)
 PATIENCE_SECONDS = 30.0
 IDLE_CONNECTIONS = 8
@@ -135,6 +138,10 @@ class Database:
         if os.path.exists(self.path) and not os.path.isfile(self.path):
             kind = "a folder" if os.path.isdir(self.path) else "no regular file"
             raise self.error(f"is {kind}, wanted the path of a file")
+        # SQLite takes a few bytes for an empty database and overwrites them. The file must not be opened to look at
+        # them: closing it again would drop the locks of other connections of this process.
+        if os.path.exists(self.path) and 0 < os.path.getsize(self.path) < SMALLEST:
+            raise self.error(f"file is not a database: {HINTS['file is not a database']}")
 
     # Connections
 

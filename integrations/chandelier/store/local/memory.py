@@ -43,6 +43,6 @@ def _left_in_groups(system: Path) -> Iterator[int]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

@@ -8,6 +8,8 @@ from typing import Any
 
 __all__ = ["from_json", "to_json"]
 
+ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
 # SQLite cuts a text off at a NUL that JSON spells \u0000. It is written as the control character SUB and a 0, and SUB
 # itself as SUB and a 1: texts stay equal or different as they were.
 WRITTEN = {r"\u0000": r"\u001a0", r"\u001a": r"\u001a1"}
@@ -23,7 +25,7 @@ def to_json(value: Any) -> str:
         >>> to_json({"naïve": ["a\0b", 1, 1.5, None]})
         '{"naïve":["a\\u001a0b",1,1.5,null]}'
     """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = ENCODE(value)
     if r"\u0000" not in text and r"\u001a" not in text:
         return text
     return re.sub(r"\\u0000|\\u001a|\\.", lambda found: WRITTEN.get(found[0], found[0]), text)

@@ -1,0 +1,196 @@
+"""One `LocalStore` in many threads, one file in many processes, forks and pickles."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reference import best, ids, random_documents, unit_rows
+from workers import CONTEXT, fill, generation, said, search, start, store_one_by_one
+
+from chandelier import ColBERT, Document, LocalStore, StoreError
+
+QUERY = unit_rows(np.random.default_rng(9), 8, 32)
+
+
+@pytest.fixture(params=["memory", "file"])
+def store(request: pytest.FixtureRequest, tiny: ColBERT, tmp_path: Path) -> LocalStore:
+    with LocalStore(tiny, tmp_path / "store.db" if request.param == "file" else None) as store:
+        yield store
+
+
+def test_threads_search_while_others_write(store: LocalStore) -> None:
+    """Each search sees whole portions: of a generation that replaces another, all or nothing."""
+    store.upsert(generation(0, 300))
+    done = threading.Event()
+
+    def searching() -> int:
+        searches = 0
+        while not done.is_set() or not searches:
+            hits = store.search(QUERY, 1000)
+            assert len(hits) == len({hit.id for hit in hits}) == 300
+            assert len({hit.text for hit in hits}) == 1, "half of a portion was seen"
+            assert store.count({"generation": {"$gte": 0}}) == 300
+            searches += 1
+        return searches
+
+    def writing(first: int) -> None:
+        for number in range(first, first + 8):
+            assert len(store.upsert(generation(number, 300)).stored) == 300
+
+    with ThreadPoolExecutor(6) as pool:
+        readers = [pool.submit(searching) for _ in range(4)]
+        writers = [pool.submit(writing, first) for first in (1, 101)]
+        for writer in writers:
+            writer.result()
+        done.set()
+        assert all(reader.result() for reader in readers)
+
+
+def test_tasks_search_while_others_write(store: LocalStore) -> None:
+    async def all_at_once() -> None:
+        await asyncio.gather(*(store.aupsert(random_documents(40, 32, seed)) for seed in range(5)))
+        answers = await asyncio.gather(*(store.asearch(QUERY, 40) for _ in range(20)))
+        assert all(len(hits) == 40 for hits in answers)
+        assert await store.acount() == 40
+
+    asyncio.run(all_at_once())
+
+
+def test_a_writer_is_found_by_a_store_that_has_searched(tiny: ColBERT, tmp_path: Path) -> None:
+    documents = random_documents(60, 32)
+    with LocalStore(tiny, tmp_path / "store.db") as one, LocalStore(tiny, tmp_path / "store.db") as other:
+        assert one.search(QUERY) == other.search(QUERY) == []
+        for begin in range(0, 60, 10):
+            one.upsert(documents[begin : begin + 10])
+            expected = best(QUERY, documents[: begin + 10], 10, "float32")
+            assert ids(other.search(QUERY)) == ids(one.search(QUERY)) == [id for id, _ in expected]
+        other.delete([expected[0][0]])
+        assert one.search(QUERY)[0].id == expected[1][0]
+        other.vacuum()
+        other.delete_all()
+        assert one.search(QUERY) == []
+
+
+def test_processes_write_and_read_at_once(tiny: ColBERT, tmp_path: Path) -> None:
+    """They also make the file at once: nobody was there before."""
+    path = str(tmp_path / "store.db")
+    writers = [start(store_one_by_one, tiny, path, "w" * number, 30) for number in range(1, 4)]
+    fillers = [start(fill, tiny, path, number, 1000) for number in (1, 2)]
+    readers = [start(search, tiny, path, 15) for _ in range(2)]
+    for number, (process, pipe) in enumerate(writers, 1):
+        name = "w" * number
+        assert said(pipe) == [(f"{name}-{i}", i + 1) for i in range(30)]
+        process.join()
+        assert process.exitcode == 0
+    for process, pipe in fillers:
+        assert said(pipe) == ["ready", 500, 500]
+        process.join()
+    for process, pipe in readers:
+        answers = said(pipe)
+        assert len(answers) == 15
+        assert all(found == different for found, different, _ in answers)
+        process.join()
+        assert process.exitcode == 0
+    with LocalStore(tiny, path) as store:
+        assert store.count() == 90 + 1000
+        assert len(store.search(QUERY, 2000)) == 90 + 1000
+
+
+def test_many_processes_make_one_file(tiny: ColBERT, tmp_path: Path) -> None:
+    for turn in range(5):
+        path = str(tmp_path / f"{turn}.db")
+        processes = [start(fill, tiny, path, number, 10) for number in range(6)]
+        for process, pipe in processes:
+            assert said(pipe) == ["ready", 10]
+            process.join()
+        with LocalStore(tiny, path) as store:
+            assert store.count() == 10
+
+
+def test_another_process_that_writes_too_long(tiny: ColBERT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chandelier.store.local.database.PATIENCE_SECONDS", 0.2)
+    with LocalStore(tiny, tmp_path / "store.db") as store:
+        store.upsert([Document("a", "text")])
+        with LocalStore(tiny, tmp_path / "store.db")._database.writing():
+            with pytest.raises(StoreError, match=r"store\.db: database is locked: another process") as caught:
+                store.upsert([Document("b", "text")])
+            assert caught.value.report.stored == []
+            assert ids(store.search("text")) == ["a"]
+        assert store.upsert([Document("b", "text")]).stored == ["b"]
+
+
+def forked(store: LocalStore, pipe: object) -> None:
+    try:
+        hits = ids(store.search(QUERY, 100))
+        store.upsert([Document("child", "text", vectors=QUERY)])
+        pipe.send((hits, store.search(QUERY, 1)[0].id))  # type: ignore[attr-defined]
+    except StoreError as error:
+        pipe.send(error)  # type: ignore[attr-defined]
+
+
+def test_a_fork_has_its_own_connection(tiny: ColBERT, tmp_path: Path) -> None:
+    documents = random_documents(50, 32)
+    with LocalStore(tiny, tmp_path / "store.db") as store:
+        store.upsert(documents)
+        before = ids(store.search(QUERY, 100))
+        idle = list(store._database._idle)
+        ours, theirs = CONTEXT.Pipe(duplex=False)
+        with store._held._lock, store._database._writer:  # as another thread may hold them when the process forks
+            child = CONTEXT.Process(target=forked, args=(store, theirs))
+            child.start()
+        assert ours.recv() == (before, "child")
+        child.join()
+        assert child.exitcode == 0
+        assert store._database._idle == idle
+        assert store.search(QUERY, 1)[0].id == "child"
+        assert store.upsert(documents).stored == ids(documents)
+
+
+def test_a_store_in_memory_does_not_cross_a_fork(tiny: ColBERT) -> None:
+    with LocalStore(tiny) as store:
+        store.upsert([Document("a", "text")])
+        ours, theirs = CONTEXT.Pipe(duplex=False)
+        child = CONTEXT.Process(target=forked, args=(store, theirs))
+        child.start()
+        error = ours.recv()
+        child.join()
+        assert "belongs to the process that made it" in str(error)
+        assert store.count() == 1
+
+
+@pytest.mark.parametrize("again", [lambda store: pickle.loads(pickle.dumps(store)), copy.copy, copy.deepcopy])
+def test_a_pickle_opens_the_file_again(tiny: ColBERT, tmp_path: Path, again: object) -> None:
+    path = tmp_path / "store.db"
+    with LocalStore(tiny, path, datatype="float16", pool_factor=2, memory_limit=10**6) as store:
+        store.upsert([Document("a", "Bread needs flour, water and salt.")])
+        with again(store) as other:  # type: ignore[operator]
+            assert other.search("bread") == store.search("bread")
+            assert (other.path, other.datatype) == (str(path), "float16")
+            assert (other._encoding.pooling, other._memory_limit) == ((2, 1), 10**6)
+            other.upsert([Document("b", "text")])
+        assert store.count() == 2
+
+
+def test_a_store_in_memory_is_not_pickled(tiny: ColBERT) -> None:
+    with LocalStore(tiny) as store, pytest.raises(StoreError, match="cannot be pickled; give it a path"):
+        pickle.dumps(store)
+
+
+def test_connections_are_few(store: LocalStore) -> None:
+    store.upsert([Document("a", "text")])
+    files = "/proc/self/fd"
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda _: store.count(), range(500)))
+    assert len(store._database._idle) <= 8
+    if store.path is not None:
+        store.close()
+        opened = [os.readlink(f"{files}/{fd}") for fd in os.listdir(files) if os.path.exists(f"{files}/{fd}")]
+        assert not any(name.startswith(store.path) for name in opened)
