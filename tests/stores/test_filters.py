@@ -1,0 +1,139 @@
+"""The filter dialect: as SQL against a reading of its rules in plain Python, and whatever else is handed to `parse`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import passes, same_metadata
+
+from chandelier import ArgumentError, ColBERT, Document, LocalStore
+from chandelier.store.filters import parse
+from chandelier.store.local.metadata import from_json, to_json
+
+ROW = np.eye(32, dtype=np.float32)[:1]
+
+# Few names and values, so that filters hit; among them what SQL, JSON and Python disagree about.
+NAMES = st.sampled_from(["a", "b", "c.d", "$e", "ü", "0", ""])
+TEXTS = st.sampled_from(["", "a", "1", "null", "[]", "a\0", "a\x1a0", "\x1a", "\\u0000", "'", '"', "é", "e\u0301"])
+NUMBERS = st.sampled_from([0, 1, -1, 2, 0.5, 1.0, 0.1, 1e-7, 1e15, 2**53 - 1])
+LARGE = st.sampled_from([2**53, 2**53 + 1, 2**63 - 1, -(2**63)])
+SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, LARGE, TEXTS, st.text(max_size=3), st.floats(-1e6, 1e6))
+VALUES = st.recursive(
+    SCALARS, lambda parts: st.one_of(st.lists(parts, max_size=3), st.dictionaries(NAMES, parts, max_size=3))
+)
+METADATA = st.dictionaries(NAMES, VALUES, max_size=4)
+
+FIELDS = st.sampled_from(["a", "b", "a.b", "b.a.b", '"c.d"', '"$e"', "ü", "0", 'a."0"', "c.d"])
+ORDERS = st.sampled_from(["$gt", "$gte", "$lt", "$lte"])
+OPERATORS = st.one_of(
+    st.dictionaries(st.sampled_from(["$eq", "$ne"]), SCALARS, min_size=1),
+    st.dictionaries(st.sampled_from(["$in", "$nin"]), st.lists(SCALARS, max_size=4), min_size=1),
+    st.dictionaries(ORDERS, st.one_of(NUMBERS, st.floats(-1e6, 1e6)), min_size=1),
+    st.fixed_dictionaries({"$exists": st.booleans()}),
+)
+CONDITIONS = st.one_of(SCALARS, OPERATORS, st.fixed_dictionaries({"$not": OPERATORS}))
+FILTERS = st.recursive(
+    st.dictionaries(FIELDS, CONDITIONS, max_size=2),
+    lambda parts: st.one_of(
+        st.fixed_dictionaries({"$not": parts}),
+        st.dictionaries(st.sampled_from(["$and", "$or"]), st.lists(parts, min_size=1, max_size=3), min_size=1),
+    ),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(scope="module")
+def store(tiny: ColBERT) -> Iterator[LocalStore]:
+    with LocalStore(tiny) as store:
+        yield store
+
+
+@given(many=st.lists(METADATA, min_size=1, max_size=8), filters=st.lists(FILTERS, min_size=1, max_size=8))
+def test_sql_says_what_the_rules_say(store: LocalStore, many: list[dict[str, Any]], filters: list[Any]) -> None:
+    store.delete_all()
+    store.upsert([Document(f"{i}", "", metadata, ROW) for i, metadata in enumerate(many)])
+    for filter in filters:
+        expected = [f"{i}" for i, metadata in enumerate(many) if passes(metadata, filter)]
+        assert [each.id for each in store.iterate(filter=filter)] == expected
+        assert store.count(filter) == len(expected)
+        rest = [f"{i}" for i in range(len(many)) if f"{i}" not in expected]
+        assert [each.id for each in store.iterate(filter={"$not": filter})] == rest
+
+
+@given(numbers=st.lists(st.floats(-(2.0**53) + 1, 2.0**53 - 1), min_size=1, max_size=30), bound=st.integers(0, 29))
+def test_numbers_are_compared_exactly(store: LocalStore, numbers: list[float], bound: int) -> None:
+    """Any float, down to the last bit: SQLite reads them from text."""
+    store.delete_all()
+    store.upsert([Document(f"{i}", "", {"x": number}, ROW) for i, number in enumerate(numbers)])
+    chosen = numbers[bound % len(numbers)]
+    for operator in ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte"):
+        filter = {"x": {operator: chosen}}
+        assert store.count(filter) == sum(passes({"x": number}, filter) for number in numbers)
+    assert store.count({"x": {"$in": numbers}}) == len(numbers)
+
+
+@given(metadata=st.dictionaries(st.text(max_size=5), VALUES, max_size=5))
+def test_metadata_comes_back(store: LocalStore, metadata: dict[str, Any]) -> None:
+    assert same_metadata(metadata, from_json(to_json(metadata)))
+    store.upsert([Document("a", "", metadata, ROW)])
+    assert same_metadata(metadata, store.get(["a"])[0].metadata)
+
+
+@given(texts=st.lists(st.text(st.sampled_from("a\0\x1a\\u01"), max_size=8), min_size=2, max_size=2))
+def test_texts_stay_different_or_equal(store: LocalStore, texts: list[str]) -> None:
+    """Whatever stands in for a NUL is no text of somebody else's."""
+    one, other = texts
+    assert from_json(to_json(texts)) == texts
+    store.upsert([Document("a", "", {"x": one}, ROW)])
+    assert store.count({"x": other}) >= (one == other)
+    assert store.count({"x": {"$in": [other]}, "y": {"$exists": False}}) == store.count({"x": other})
+    if one != other:
+        assert "a" not in [each.id for each in store.iterate(filter={"x": other})]
+
+
+ANYTHING = st.recursive(
+    st.one_of(SCALARS, st.integers(), st.floats(), st.binary(max_size=2), st.text(max_size=4), st.just(object())),
+    lambda parts: st.one_of(
+        st.lists(parts, max_size=3),
+        st.tuples(parts),
+        st.dictionaries(
+            st.one_of(
+                FIELDS,
+                st.sampled_from(["$and", "$or", "$not", "$eq", "$in", "$gt", "$exists", "$like", "a..b", '"', '"a"b']),
+                st.text(max_size=4),
+                st.integers(0, 2),
+            ),
+            parts,
+            max_size=3,
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=500)
+@given(filter=ANYTHING)
+def test_anything_is_a_filter_or_an_argument_error(store: LocalStore, filter: Any) -> None:
+    try:
+        parse(filter)
+    except ArgumentError as error:
+        caught = error
+    else:
+        assert store.count(filter) >= 0
+        return
+    assert caught.argument == "filter"
+    assert str(caught).startswith("filter")
+    with pytest.raises(ArgumentError):
+        store.count(filter if filter is not None else {"$": None})
+
+
+def test_a_filter_in_itself() -> None:
+    filter: dict[str, Any] = {}
+    filter["$and"] = [filter]
+    with pytest.raises(ArgumentError, match="nested deeper than 64 levels"):
+        parse(filter)
