@@ -21,6 +21,9 @@ from hypothesis import settings
 
 from chandelier import ColBERT
 
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts no folder on the path
+pytest.register_assert_rewrite("command_line")
+
 ROOT = Path(__file__).parents[1]
 GOLDENS = ROOT / "tests" / "goldens"
 REAL_CASE = "r_minilm_real"
@@ -113,6 +116,14 @@ def minilm_checkpoint() -> Path:
             built.rename(checkpoint)
         assert is_as_recorded(checkpoint), f"{checkpoint}: not the files that {REAL_CASE}/meta.json records"
     return checkpoint
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Any]:
+    """Runs ``chandelier`` in an empty folder; see `command_line`."""
+    from command_line import run_in
+
+    return run_in(tmp_path)
 
 
 @pytest.fixture(scope="session")

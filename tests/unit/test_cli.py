@@ -9,14 +9,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Result, Run, command, jsonl, lines, read_terminal
 
 import chandelier
 from chandelier import ColBERT, MultiVectors, Ranked
@@ -31,64 +30,9 @@ TEXTS = ["The lighthouse keeps ships off the rocks.", "Bread and salt.", "日本
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes and terminals")
 
 
-def command(*arguments: str | os.PathLike[str]) -> list[str]:
-    return [sys.executable, "-m", "chandelier", *(os.fspath(argument) for argument in arguments)]
-
-
-class Result:
-    """What a finished command left: its exit code, and its output as UTF-8."""
-
-    def __init__(self, code: int, stdout: bytes, stderr: bytes) -> None:
-        self.code = code
-        self.out = stdout.decode()
-        self.err = stderr.decode()
-
-    def rows(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.split("\n")[:-1]]
-
-    def check_error(self, *parts: str) -> None:
-        """Asserts the form of every failure: code 1, nothing on stdout, one line on stderr, with these parts."""
-        assert (self.code, self.out) == (1, ""), self.err
-        assert self.err.startswith("chandelier: error: ")
-        assert self.err.count("\n") == 1
-        for part in parts:
-            assert part in self.err
-
-    def check_usage_error(self, *parts: str) -> None:
-        assert (self.code, self.out) == (2, ""), self.err
-        assert self.err.startswith("usage: chandelier")
-        for part in parts:
-            assert part in self.err
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Runs ``chandelier`` in an empty folder, with standard input from bytes."""
-
-    def run(*arguments: str | os.PathLike[str], stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:
-        environment = {**os.environ, **(env or {})}
-        done = subprocess.run(
-            command(*arguments), input=stdin, capture_output=True, cwd=tmp_path, env=environment, timeout=60
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def model() -> ColBERT:
     return ColBERT(CHECKPOINT)
-
-
-def lines(texts: Iterable[str]) -> bytes:
-    return "".join(f"{text}\n" for text in texts).encode()
-
-
-def jsonl(objects: Iterable[object]) -> bytes:
-    return lines(json.dumps(value, ensure_ascii=False) for value in objects)
 
 
 def check_same(path: Path, expected: MultiVectors) -> None:
@@ -109,12 +53,19 @@ def test_help_names_the_commands(run: Run) -> None:
     result = run("--help")
     assert (result.code, result.err) == (0, "")
     commands = result.out.partition("COMMAND\n")[2].splitlines()
-    assert [line.split()[0] for line in commands] == ["encode", "rerank", "explain", "info"]
+    assert [line.split()[0] for line in commands] == ["encode", "rerank", "explain", "index", "search", "info"]
 
 
 @pytest.mark.parametrize(
     ("name", "option"),
-    [("encode", "--batch-tokens"), ("rerank", "--top-k"), ("explain", "--html"), ("info", "--from-bert")],
+    [
+        ("encode", "--batch-tokens"),
+        ("rerank", "--top-k"),
+        ("explain", "--html"),
+        ("index", "--skip-bad"),
+        ("search", "--filter"),
+        ("info", "--from-bert"),
+    ],
 )
 def test_help_of_a_command(run: Run, name: str, option: str) -> None:
     result = run(name, "--help")
@@ -128,7 +79,7 @@ def test_help_of_a_command(run: Run, name: str, option: str) -> None:
     ("arguments", "parts"),
     [
         ([], ["COMMAND"]),
-        (["index", "m"], ["'index'"]),
+        (["find", "m"], ["'find'"]),
         (["--nonsense"], []),
         (["info"], ["MODEL"]),
         (["info", "m", "extra"], ["extra"]),
@@ -520,7 +471,7 @@ def test_explain_colors_a_terminal(tmp_path: Path, variable: str, colors: bool) 
     arguments = command("explain", CHECKPOINT, "--query", QUERY, tmp_path / "docs.txt")
     process = subprocess.Popen(arguments, stdout=side, stderr=subprocess.PIPE, env={**os.environ, "NO_COLOR": variable})
     os.close(side)
-    output = _read_terminal(terminal)
+    output = read_terminal(terminal)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
     assert (b"\x1b[1;93m" in output) == colors
@@ -655,7 +606,7 @@ def test_terminal_gets_shortened_lines(tmp_path: Path) -> None:
         env={**os.environ, "COLUMNS": "40"},
     )
     os.close(side)
-    output = _read_terminal(terminal)
+    output = read_terminal(terminal)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
     by_start = {line.split()[2][:1]: line for line in output.decode().splitlines()}
@@ -666,19 +617,6 @@ def test_terminal_gets_shortened_lines(tmp_path: Path) -> None:
     wide = by_start["灯"][start:]
     assert wide.endswith("…")
     assert 40 - 1 <= start + 2 * (len(wide) - 1) + 1 <= 40  # a wide character takes two columns
-
-
-def _read_terminal(terminal: int) -> bytes:
-    output = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:  # Linux: the other side is closed
-            chunk = b""
-        if not chunk:
-            os.close(terminal)
-            return output
-        output += chunk
 
 
 def test_rerank_passes_over_empty_lines(run: Run) -> None:

@@ -317,7 +317,7 @@ def _url(value: str) -> str:
     from urllib.parse import urlsplit
 
     try:
-        parts = urlsplit(value if "://" in value else f"http://{value}")
+        parts = urlsplit(value)
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is none
         is_url = False

@@ -231,14 +231,17 @@ def _qdrant_store(arguments: argparse.Namespace, to_search: bool, options: dict[
 def _client(arguments: argparse.Namespace) -> QdrantClient:
     from qdrant_client import QdrantClient
 
-    return QdrantClient(
-        url=arguments.qdrant,
-        api_key=os.environ.get("QDRANT_API_KEY") or None,
-        prefer_grpc=arguments.grpc,
-        grpc_port=arguments.grpc_port or 6334,
-        timeout=arguments.timeout or 60,
-        check_compatibility=False,  # the store looks at the version, and says more about it
-    )
+    try:
+        return QdrantClient(
+            url=arguments.qdrant,
+            api_key=os.environ.get("QDRANT_API_KEY") or None,
+            prefer_grpc=arguments.grpc,
+            grpc_port=arguments.grpc_port or 6334,
+            timeout=arguments.timeout or 60,
+            check_compatibility=False,  # the store looks at the version, and says more about it
+        )
+    except ValueError as error:  # a host that cannot be one
+        raise CommandError(f"{arguments.qdrant}: {error}") from None
 
 
 def _kept(client: QdrantClient, arguments: argparse.Namespace) -> dict[str, Any] | None:
