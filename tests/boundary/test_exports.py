@@ -15,7 +15,7 @@ import pytest
 import chandelier
 from chandelier import _core, exceptions
 
-MODULES = sorted(module.name for module in pkgutil.iter_modules(chandelier.__path__, "chandelier."))
+MODULES = sorted(module.name for module in pkgutil.walk_packages(chandelier.__path__, "chandelier."))
 PYTHON = [name for name in MODULES if name not in ("chandelier._core", "chandelier.__main__")]
 PARTS = [name.rpartition(".")[2] for name in PYTHON]
 ERRORS = sorted(

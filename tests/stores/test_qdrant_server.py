@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -347,6 +350,20 @@ def test_a_dead_server_ends_an_upsert_with_a_report(connect: Callable[..., Remot
     assert len(remote.get(report.stored)) == len(report.stored)
     assert len(remote.upsert(given).stored) == 1_100
     assert len(stored_ids(remote)) == 1_100
+
+
+@pytest.mark.parametrize("kind", ["rest", "grpc"])
+def test_ctrl_c_does_not_wait_for_a_dead_server(
+    connect: Callable[..., Remote], server: QdrantLoopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chandelier.qdrant.failures.FIRST_WAIT", 10.0)
+    remote = connect()
+    server.kill()
+    started = time.monotonic()
+    threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        remote.upsert(documents(5))
+    assert time.monotonic() - started < 5
 
 
 def test_every_write_is_waited_for(connect: Callable[..., Remote], server: QdrantLoopback) -> None:

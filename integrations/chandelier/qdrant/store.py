@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any, TypeVar
 
@@ -139,12 +139,12 @@ class QdrantStore(PointStore):
         await self.aopen()
         return await arun(steps, self._aask)
 
-    def _ask(self, call: Call) -> Any:
+    def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep) -> Any:
         for tried in count():
             try:
                 return call.function()
             except ERRORS as error:
-                time.sleep(self._next_wait(error, tried))
+                wait(self._next_wait(error, tried))
 
     async def _aask(self, call: Call) -> Any:
         for tried in count():

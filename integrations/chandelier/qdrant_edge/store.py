@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chandelier.exceptions import ChandelierError
@@ -120,7 +121,7 @@ class QdrantEdgeStore(PointStore):
         """Flush, and let others open the folder; closing again does nothing."""
         self._ask(Call(self._engine.close))
 
-    def _ask(self, call: Call) -> Any:
+    def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep) -> Any:
         try:
             return call.function()
         except ChandelierError:

@@ -119,10 +119,11 @@ class Intake:
             yield list(portion.values())
 
     def _size(self, document: Document, rows: FloatArray | None) -> int:
-        """Bytes of its rows, or at most how many there may be."""
+        """Bytes of its text and its rows, or of as many rows as there may be."""
+        length = len(document.text)
         if rows is not None:
-            return rows.nbytes
-        return 4 * self._encoding.dim * min(self._encoding.document_length, len(document.text) + 8)
+            return length + rows.nbytes
+        return length + 4 * self._encoding.dim * min(self._encoding.document_length, length + 8)
 
     def _encoded(self, portion: list[tuple[Document, FloatArray | None, dict[str, Any]]]) -> list[Entry]:
         texts = [document.text for document, rows, _ in portion if rows is None]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from chandelier.exceptions import StoreError
@@ -45,17 +48,26 @@ class PointStore:
         return intake.finish(self._operations.name, raise_on_failure)
 
     def _send_ahead(self, intake: Intake) -> None:
+        stopped = threading.Event()
+
+        def wait(seconds: float) -> None:
+            if stopped.wait(seconds):
+                raise StoreError(f"{self._operations.name}: interrupted", store=self._operations.name)
+
         def send(entries: list[Entry]) -> None:
-            self._run(self._operations.store(intake, entries))
+            run(self._operations.store(intake, entries), partial(self._ask, wait=wait))
 
         with ThreadPoolExecutor(1) as sender:  # one thread, so that of two documents with one id the later one stays
-            sent: Future[None] | None = None
-            for entries in intake:
+            try:
+                sent: Future[None] | None = None
+                for entries in intake:
+                    if sent is not None:
+                        sent.result()
+                    sent = sender.submit(send, entries)
                 if sent is not None:
                     sent.result()
-                sent = sender.submit(send, entries)
-            if sent is not None:
-                sent.result()
+            finally:
+                stopped.set()  # after Ctrl-C, or if the documents failed: what is sent is finished, and not tried again
 
     def search(
         self,
@@ -272,5 +284,6 @@ class PointStore:
     async def _arun(self, steps: Steps[T]) -> T:
         return await asyncio.to_thread(self._run, steps)
 
-    def _ask(self, call: Call) -> Any:
+    def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep) -> Any:
+        """The answer of the engine; `wait` is how time passes before it is asked again."""
         return call.function()
