@@ -76,8 +76,9 @@ class Folder:
         return shutil.disk_usage(self.path).free
 
     def used(self) -> int:
-        """Bytes that the shard takes on disk."""
-        files = (os.path.join(folder, name) for folder, _, names in os.walk(self.shard) for name in names)
+        """Bytes that documents and indexes take on disk, without the engine's log."""
+        folders = os.walk(os.path.join(self.shard, "segments"))
+        files = (os.path.join(folder, name) for folder, _, names in folders for name in names)
         return sum(os.lstat(file).st_blocks * 512 for file in files)
 
     def close(self) -> None:
