@@ -78,7 +78,12 @@ def test_every_path_in_the_readme_exists() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-EXAMPLES: dict[str, list[str]] = {"demo.py": ["--quick"], "explain_page.py": [], "rerank_search_results.py": []}
+EXAMPLES: dict[str, list[str]] = {
+    "demo.py": ["--quick"],
+    "explain_page.py": [],
+    "qdrant_two_stage.py": ["--quick"],
+    "rerank_search_results.py": [],
+}
 
 
 def test_every_example_is_run() -> None:
@@ -96,3 +101,5 @@ def test_examples_run(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "an example shows something"
     assert "Traceback" not in done.stderr
+    if name == "qdrant_two_stage.py":
+        assert (tmp_path / "qdrant_two_stage.svg").stat().st_size > 10_000, "the plot"
