@@ -137,6 +137,21 @@ def test_a_folder_of_local_mode(tiny: ColBERT, path: Path) -> None:
         QdrantEdgeStore(path, tiny)
 
 
+def test_a_client_does_not_take_the_folder_for_its_own(tiny: ColBERT, path: Path) -> None:
+    """`QdrantClient(path=...)` makes an empty local store in any folder, beside what is there."""
+    client_class = pytest.importorskip("qdrant_client").QdrantClient
+    from chandelier.qdrant import QdrantStore
+
+    with QdrantEdgeStore(path, tiny) as store:
+        store.upsert([Document("a", "bread")])
+    client = client_class(path=str(path))
+    with pytest.raises(StoreError, match=r"is a folder of Qdrant Edge.*; open it with QdrantEdgeStore"):
+        QdrantStore(client, "documents", tiny)
+    client.close()
+    with QdrantEdgeStore(path, tiny) as store:
+        assert ids(store.iterate()) == ["a"]
+
+
 def test_a_file_is_no_folder(tiny: ColBERT, path: Path) -> None:
     path.write_text("mine")
     with pytest.raises(StoreError, match="File exists"):

@@ -66,7 +66,9 @@ class ClientEngine:
         rest_bytes = ASYNC_REST_BYTES if isinstance(client, AsyncQdrantClient) else REST_BYTES
         self.most_bytes = GRPC_BYTES if self.is_grpc else rest_bytes
         path = options.get("path")
-        if path is not None and Path(path, "edge_config.json").exists():
+        if path is not None and (
+            Path(path, "edge_config.json").exists() or Path(path, "shard/edge_config.json").exists()
+        ):
             message = f"{path}: is a folder of Qdrant Edge, which a QdrantClient takes for an empty one of its own"
             raise StoreError(f"{message}; open it with QdrantEdgeStore", store=str(path))
 

@@ -33,10 +33,11 @@ class QdrantEdgeStore(PointStore):
 
     What an upsert has reported is there after a kill; a power cut may take what was not flushed, as `close` and `flush`
     do. All documents are scored without a prefetch encoder. With one, its vectors are compared one by one until
-    `optimize` has built an index over them, as it does when they take 10 MB or more.
+    `optimize` builds an index over them, as it does when they take 10 MB or more.
 
-    The engine holds Python's lock while it works, so other threads and the event loop wait for a search; it does not
-    survive a fork; and floats of the metadata with 17 digits may come back with the last one changed.
+    The engine's own limits: it holds Python's lock while it works, so that other threads and the event loop wait for a
+    search. It does not survive a fork. With float16 it rounds the query, too. Floats of the metadata with 17 digits may
+    come back with the last one changed. It keeps no checksums: not every damage to its files is noticed.
 
     Args:
         path: The folder.
@@ -47,7 +48,8 @@ class QdrantEdgeStore(PointStore):
         on_disk: Whether the rows of a new store stay on disk until they are read.
         sparse: `Bm25()`: candidates are found by words too, and both lists fused.
         payload_indexes: Fields of the metadata that are filtered on, with their kinds: `"keyword"`, `"integer"`,
-            `"float"`, `"bool"`, ...; filters on others read the metadata of every document.
+            `"float"`, `"bool"`, ...; filters on others read the metadata of every document. A value of another
+            kind than declared may not be found under `"integer"` and `"datetime"`.
         pool_factor: Token pooling of documents, as in `encode_documents`.
         protected_tokens: How many rows at the start it leaves alone.
 

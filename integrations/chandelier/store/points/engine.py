@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from chandelier.exceptions import StoreError
+from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.multivectors import Float32Array, FloatArray
 from chandelier.store.filters import Node
 from chandelier.store.points.steps import Steps
@@ -37,10 +37,19 @@ class SparseVector:
     Attributes:
         indices: `(words,)` uint32.
         values: `(words,)` float32.
+
+    Raises:
+        ArgumentError: If there are not as many of the one as of the other, or a weight is NaN or infinite.
     """
 
     indices: npt.NDArray[np.uint32]
     values: Float32Array
+
+    def __post_init__(self) -> None:
+        words, weights = np.shape(self.indices), np.shape(self.values)
+        if len(words) != 1 or words != weights or not np.isfinite(self.values).all():
+            got = f"indices {words} and values {weights}"
+            raise ArgumentError(f"sparse: got {got}, wanted one finite weight a word", argument="sparse")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from chandelier.exceptions import ArgumentError, StoreError
-from chandelier.multivectors import Float32Array, MultiVectors
+from chandelier.multivectors import Float32Array, MultiVectors, as_matrix
 from chandelier.prefetch import PrefetchEncoder
 from chandelier.store.documents import Document, Hit, checked_ids, point_uuid
 from chandelier.store.encoding import Asked, Encoding, Query, check_fingerprint, checked_search
@@ -245,7 +246,7 @@ class Operations:
         with_rows = [entry.rows for entry in entries if len(entry.rows)]
         vectors: Iterator[Float32Array] = iter(())
         if self.prefetch is not None and with_rows:
-            vectors = iter(np.asarray(self.prefetch.encode_documents(with_rows), np.float32))
+            vectors = iter(self._encodings(self.prefetch.encode_documents(with_rows), len(with_rows)))
         return [
             Point(
                 self._uuid(entry.id),
@@ -261,7 +262,7 @@ class Operations:
         vectors: list[Float32Array | None] = [None] * len(asked)
         if self.prefetch is not None and not exact:
             rows = MultiVectors.from_arrays([query.rows for query in asked])
-            vectors = list(np.asarray(self.prefetch.encode_queries(rows), np.float32))
+            vectors = list(self._encodings(self.prefetch.encode_queries(rows), len(asked)))
         words = None if exact else self.sparse
         return [
             Request(
@@ -273,6 +274,15 @@ class Operations:
             )
             for query, vector in zip(asked, vectors, strict=True)
         ]
+
+    def _encodings(self, encoded: npt.ArrayLike, count: int) -> Float32Array:
+        """What a prefetch encoder gave, which may be the user's own."""
+        vectors = as_matrix("prefetch", encoded)
+        size = 0 if self.prefetch is None else self.prefetch.size
+        if vectors.shape != (count, size) or not np.isfinite(vectors).all():
+            wanted = f"finite values of the shape {(count, size)}"
+            raise ArgumentError(f"prefetch: the encoder gave {vectors.shape}, wanted {wanted}", argument="prefetch")
+        return vectors
 
     def _filter(self, filter: Any, *, own: bool) -> Any:
         if filter is None or isinstance(filter, Mapping):
