@@ -51,7 +51,7 @@ def test_a_module_lists_what_it_defines(name: str) -> None:
     module = importlib.import_module(name)
     assert module.__doc__
     if not hasattr(module, "__all__"):
-        assert name == "chandelier.cli", f"{name} has no __all__"
+        assert name.startswith("chandelier.cli") or not list(public(module)), f"{name} has no __all__"
         return
     for listed in module.__all__:
         assert hasattr(module, listed), listed

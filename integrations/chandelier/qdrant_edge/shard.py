@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import uuid
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import qdrant_edge as edge
 
 from chandelier.exceptions import ArgumentError, StoreError
+from chandelier.qdrant_edge.failures import is_panic
 from chandelier.qdrant_edge.folder import Folder
 from chandelier.qdrant_edge.words import EdgeWords
 from chandelier.store.filters import Node
@@ -117,7 +120,9 @@ class ShardEngine:
 
         def optimized(shard: edge.EdgeShard) -> bool:
             self._check_room(self._held().used())
-            return shard.optimize()
+            done = shard.optimize()
+            self._flush(shard)  # then what was merged is deleted
+            return done
 
         return bool((yield self._call(optimized)))
 
@@ -188,7 +193,12 @@ class ShardEngine:
     def _update(self, operation: Callable[[], edge.UpdateOperation], size: int = 0) -> Call:
         def update(shard: edge.EdgeShard) -> None:
             self._check_room(2 * size)  # in the log and in its place
-            shard.update(operation())
+            try:
+                shard.update(operation())
+            except BaseException as error:
+                if is_panic(error):
+                    self._cut_off(shard)
+                raise
             self._unflushed += size
             if self._unflushed > UNFLUSHED_BYTES:
                 self._flush(shard)
@@ -198,6 +208,12 @@ class ShardEngine:
     def _flush(self, shard: edge.EdgeShard) -> None:
         shard.flush()
         self._unflushed = 0
+
+    def _cut_off(self, shard: edge.EdgeShard) -> None:
+        """Cut off the log behind an operation that panicked, which would panic again whenever the shard is loaded."""
+        with suppress(Exception):
+            shard.update(edge.UpdateOperation.delete_points([str(uuid.UUID(int=0))]))
+            self._flush(shard)
 
     def _check_room(self, size: int) -> None:
         """Refuses to write when the disk is nearly full."""

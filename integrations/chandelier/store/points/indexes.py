@@ -20,6 +20,8 @@ def index_kinds(layout: Layout) -> dict[str, str]:
     """The payload indexes that a store wants, by key."""
     kinds = dict(OWN_INDEX)
     for name, kind in layout.indexes.items():
+        if not isinstance(name, str):
+            raise ArgumentError(f"payload_indexes: got the key {name!r}, wanted a str", argument="payload_indexes")
         if kind not in KINDS:
             wanted = f"wanted one of {', '.join(KINDS)}"
             raise ArgumentError(f"payload_indexes[{name!r}]: got {kind!r}, {wanted}", argument="payload_indexes")
