@@ -21,6 +21,9 @@ from workers import said, start
 from chandelier import ColBERT, Document, LocalStore, StoreError
 from chandelier.store.local import database
 
+# Other tests may have left threads behind; the children that are forked here use none of what those may hold.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
 QUERY = unit_rows(np.random.default_rng(9), 8, 32)
 DOCUMENTS = random_documents(60, 32)
 

@@ -17,6 +17,9 @@ from workers import CONTEXT, fill, generation, said, search, start, store_one_by
 
 from chandelier import ColBERT, Document, LocalStore, StoreError
 
+# Other tests may have left threads behind; the children that are forked here use none of what those may hold.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
 QUERY = unit_rows(np.random.default_rng(9), 8, 32)
 
 

@@ -173,10 +173,13 @@ class Database:
         if self.path is None:
             raise self.error("belongs to the process that made it; give forked ones a store with a path")
         connection = self._connect(create=False)
-        with self._errors():
-            if self._verified(connection)["store"] != self.settings["store"]:
-                connection.close()
-                raise self.error("was replaced by another store; open it again")
+        try:
+            with self._errors():
+                if self._verified(connection)["store"] != self.settings["store"]:
+                    raise self.error("was replaced by another store; open it again")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _give(self, connection: sqlite3.Connection) -> None:
