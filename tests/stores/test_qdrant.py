@@ -74,9 +74,9 @@ class TestGrpc(StoreContract):
 
 @pytest.mark.skipif("QDRANT_URL" not in os.environ, reason="no real server: set QDRANT_URL (and QDRANT_API_KEY)")
 class TestServer(StoreContract):
-    """A real server."""
+    """A real server, whose engine rounds queries too."""
 
-    datatype = "float16"
+    datatype = query_datatype = "float16"
     tolerance = 5e-4
     grpc = False
 
