@@ -28,7 +28,29 @@ best = model.rerank("what is the capital of france?", ["Bread needs flour.", "Pa
 assert best.index == 1
 page = model.explain("what is the capital of france?", best.text).to_html()
 assert ".chandelier-explanation" in page, "the style sheet is not in the wheel"
+with chandelier.LocalStore(model, "store.db") as store:
+    store.upsert([chandelier.Document("a", "Paris is the capital of France."), chandelier.Document("b", "Bread.")])
+    assert [hit.id for hit in store.search("what is the capital of france?", 1)] == ["a"]
+pathlib.Path("store.db").unlink()
+for name, package in (("qdrant", "qdrant-client"), ("qdrant_edge", "qdrant-edge-py")):
+    try:
+        __import__(f"chandelier.{name}")
+    except ModuleNotFoundError as error:
+        assert package in str(error), error
+    else:
+        raise AssertionError(f"chandelier.{name} without its extra")
 print(sys.version.split()[0], "numpy", __import__("numpy").__version__, "encodes", rows.shape)
+"""
+
+TRIAL_OF_EDGE = """
+import sys
+import chandelier
+from chandelier.qdrant_edge import QdrantEdgeStore
+with QdrantEdgeStore("edge", chandelier.ColBERT(sys.argv[1])) as store:
+    store.upsert([chandelier.Document("a", "Paris is the capital of France.")])
+    assert [hit.id for hit in store.search("what is the capital of france?")] == ["a"]
+assert "qdrant_client" not in sys.modules
+print("the extra qdrant-edge alone stores and finds")
 """
 
 
@@ -82,6 +104,8 @@ def main() -> None:
             run(python, "-m", "venv", venv)
             run(venv / "bin" / "python", "-m", "pip", "install", "--quiet", wheel)
             print(run(venv / "bin" / "python", "-c", TRIAL, CHECKPOINT, cwd=folder).strip())
+        run(venv / "bin" / "python", "-m", "pip", "install", "--quiet", f"{wheel}[qdrant-edge]")
+        print(run(venv / "bin" / "python", "-c", TRIAL_OF_EDGE, CHECKPOINT, cwd=folder).strip())
 
 
 if __name__ == "__main__":
