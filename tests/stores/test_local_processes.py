@@ -120,9 +120,9 @@ def test_many_processes_make_one_file(tiny: ColBERT, tmp_path: Path) -> None:
 
 def test_another_process_that_writes_too_long(tiny: ColBERT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chandelier.store.local.database.PATIENCE_SECONDS", 0.2)
-    with LocalStore(tiny, tmp_path / "store.db") as store:
+    with LocalStore(tiny, tmp_path / "store.db") as store, LocalStore(tiny, tmp_path / "store.db") as other:
         store.upsert([Document("a", "text")])
-        with LocalStore(tiny, tmp_path / "store.db")._database.writing():
+        with other._database.writing():
             with pytest.raises(StoreError, match=r"store\.db: database is locked: another process") as caught:
                 store.upsert([Document("b", "text")])
             assert caught.value.report.stored == []

@@ -73,14 +73,10 @@ class Database:
         self._new_locks()
         self._look_at_path()
         connection = self._connect(create=True)
-        try:
-            with self._errors():
-                self._create(connection, {**wanted, **{k: v for k, v in defaults.items() if wanted[k] is None}})
-                self.settings = self._verified(connection)
-                self._check(wanted)
-        except BaseException:
-            connection.close()
-            raise
+        with _closed_on_error(connection), self._errors():
+            self._create(connection, {**wanted, **{k: v for k, v in defaults.items() if wanted[k] is None}})
+            self.settings = self._verified(connection)
+            self._check(wanted)
         self._give(connection)
 
     @contextmanager
@@ -173,13 +169,9 @@ class Database:
         if self.path is None:
             raise self.error("belongs to the process that made it; give forked ones a store with a path")
         connection = self._connect(create=False)
-        try:
-            with self._errors():
-                if self._verified(connection)["store"] != self.settings["store"]:
-                    raise self.error("was replaced by another store; open it again")
-        except BaseException:
-            connection.close()
-            raise
+        with _closed_on_error(connection), self._errors():
+            if self._verified(connection)["store"] != self.settings["store"]:
+                raise self.error("was replaced by another store; open it again")
         return connection
 
     def _give(self, connection: sqlite3.Connection) -> None:
@@ -199,10 +191,11 @@ class Database:
                 check_same_thread=False,  # a connection serves one thread at a time, but not always the same one
                 uri=self.path is not None,
             )
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute("PRAGMA cell_size_check = ON")
-            connection.execute(f"PRAGMA journal_size_limit = {64 << 20}")
+            with _closed_on_error(connection):
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA trusted_schema = OFF")
+                connection.execute("PRAGMA cell_size_check = ON")
+                connection.execute(f"PRAGMA journal_size_limit = {64 << 20}")
         return connection
 
     def _uri(self, path: str, create: bool) -> str:
@@ -295,6 +288,15 @@ class Database:
 
 ABANDONED: list[sqlite3.Connection] = []
 """Connections of a parent process: closing them here would meddle with its locks."""
+
+
+@contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _value(connection: sqlite3.Connection, query: str) -> Any:

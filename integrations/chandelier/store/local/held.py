@@ -164,14 +164,12 @@ class Held:
                 self.newest = snapshot
             return snapshot
 
-    def check_room(self, tokens: int) -> int:
-        """Refuses to hold so many tokens if there is no memory for them; how many bytes there are still to take."""
+    def check_room(self, tokens: int) -> None:
+        """Refuses to hold so many tokens if there is no memory for them."""
         needed = tokens * self._tables.token_bytes
-        taken = self.newest.nbytes
         room = self._memory_limit
-        if room is None:
-            left = available()
-            room = None if left is None else left + taken
+        if room is None and (left := available()) is not None:
+            room = left + self.newest.nbytes
         if room is not None and needed > room:
             half = "datatype='float16' (half of it), " if self._tables.datatype == np.float32 else ""
             limit = "available" if self._memory_limit is None else "allowed by memory_limit"
@@ -179,7 +177,6 @@ class Held:
                 f"its vectors take {_size(needed)} of memory, {_size(room)} are {limit}; make a store with {half}"
                 "pool_factor=2 (half of it), use QdrantEdgeStore, which keeps vectors on disk, or a server"
             )
-        return max(0, needed - taken)
 
     def _brought_to(self, state: State, connection: sqlite3.Connection, base: Snapshot) -> Snapshot:
         tokens = self._tables.tokens(connection)
