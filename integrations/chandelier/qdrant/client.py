@@ -15,7 +15,16 @@ from chandelier.qdrant.layout import SETTINGS, check_collection, creation, kept_
 from chandelier.qdrant.wire import rest_point, upsert_message
 from chandelier.qdrant.words import ClientWords
 from chandelier.store.filters import Node
-from chandelier.store.points.engine import PREFETCH, ROWS, SPARSE, Found, Layout, Point, Request
+from chandelier.store.points.engine import (
+    PREFETCH,
+    ROWS,
+    SPARSE,
+    Found,
+    Layout,
+    Point,
+    Request,
+    check_settings,
+)
 from chandelier.store.points.filters import whole
 from chandelier.store.points.indexes import index_kinds, missing
 from chandelier.store.points.steps import Call, Steps, work
@@ -37,6 +46,7 @@ class ClientEngine:
     Args:
         client: The client.
         collection: The name of the collection.
+        name: What to call it in errors.
         create_options: More arguments of `create_collection`.
         adopt: Whether to take over a collection that keeps no fingerprint.
         timeout: Seconds for a request, instead of the client's own.
@@ -46,6 +56,7 @@ class ClientEngine:
         self,
         client: QdrantClient | AsyncQdrantClient,
         collection: str,
+        name: str,
         *,
         create_options: Mapping[str, Any],
         adopt: bool,
@@ -57,7 +68,7 @@ class ClientEngine:
         self._create_options = create_options
         self._adopt = adopt
         self._timeout = {} if timeout is None else {"timeout": timeout}
-        self._name = f"collection {collection!r}"
+        self._name = name
         self._words = ClientWords()
         self._kinds: dict[str, str] = {}
         self._float16 = False
@@ -89,8 +100,11 @@ class ClientEngine:
                 if not (yield self._call("collection_exists")):
                     raise
         info = yield self._call("get_collection")
+        is_adopted = self._adopt and SETTINGS not in (info.config.metadata or {})
+        if not is_adopted:
+            check_settings(self._name, kept_settings(self._name, info), layout)
         check_collection(self._name, info, layout)
-        if self._adopt and SETTINGS not in (info.config.metadata or {}):
+        if is_adopted:
             yield self._call("update_collection", metadata={SETTINGS: layout.settings})
             info = yield self._call("get_collection")
         settings = kept_settings(self._name, info)

@@ -45,6 +45,10 @@ class Patience:
 
     retries: int
 
+    def at_first(self) -> Patience:
+        """For the first requests of all: a server that is not there should show soon."""
+        return Patience(min(self.retries, 2))
+
     def wait(self, error: Exception, tried: int) -> float | None:
         """Seconds until the request is to be tried again; None if it is not."""
         if tried >= self.retries or not _may_pass(error):
@@ -84,7 +88,8 @@ def translated(error: Exception, store: str) -> StoreError:
         kind = Refusal if error.status_code in (400, 413, 422) else StoreError
         return kind(f"{store}: {error.status_code}: {_server_says(error.content)}", store=store)
     if isinstance(error, ResponseHandlingException):
-        return StoreError(f"{store}: {_one_line(error.source)}", store=store)
+        hint = "; is the server running?" if isinstance(error.source, httpx.ConnectError) else ""
+        return StoreError(f"{store}: {_one_line(error.source)}{hint}", store=store)
     if isinstance(error, grpc.RpcError):
         kind = Refusal if _code(error) in REFUSED or _is_too_large(error) else StoreError
         name = getattr(_code(error), "name", "gRPC error")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from chandelier.qdrant.failures import ERRORS, Patience, translated
 from chandelier.store.encoding import Encoding
 from chandelier.store.points.operations import Operations, layout_of
 from chandelier.store.points.sparse import SparseEncoder
-from chandelier.store.points.steps import Call, Steps, arun
+from chandelier.store.points.steps import Call, Steps, arun, run
 from chandelier.store.points.store import PointStore
 
 __all__ = ["QdrantStore"]
@@ -109,13 +110,14 @@ class QdrantStore(PointStore):
         self._patience = Patience(checked_count("retries", retries, least=0))
         timeout = None if timeout is None else checked_count("timeout", timeout)
         options = create_options or {}
-        engine = ClientEngine(client, collection, create_options=options, adopt=adopt, timeout=timeout)
+        name = f"collection {collection!r}" + _where(client)
+        engine = ClientEngine(client, collection, name, create_options=options, adopt=adopt, timeout=timeout)
         self._sends_ahead = not engine.is_local  # local mode belongs to the thread that made it
         self._is_async = isinstance(client, AsyncQdrantClient)
-        self._operations = Operations(f"collection {collection!r}", encoding, engine, layout, prefetch, sparse)
+        self._operations = Operations(name, encoding, engine, layout, prefetch, sparse)
         self._opened = False
         if not self._is_async:
-            self._run(self._operations.open())
+            run(self._operations.open(), partial(self._ask, patience=self._patience.at_first()))
 
     def __repr__(self) -> str:
         return f"QdrantStore({self._operations.name})"
@@ -123,7 +125,7 @@ class QdrantStore(PointStore):
     async def aopen(self) -> None:
         """Make the collection, or look at the one that is there; the first call of another method does so too."""
         if not self._opened:
-            await arun(self._operations.open(), self._aask)
+            await arun(self._operations.open(), partial(self._aask, patience=self._patience.at_first()))
             self._opened = True
 
     def _run(self, steps: Steps[T]) -> T:
@@ -139,25 +141,34 @@ class QdrantStore(PointStore):
         await self.aopen()
         return await arun(steps, self._aask)
 
-    def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep) -> Any:
+    def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep, patience: Patience | None = None) -> Any:
         for tried in count():
             try:
                 return call.function()
             except ERRORS as error:
-                wait(self._next_wait(error, tried))
+                wait(self._next_wait(error, tried, patience))
 
-    async def _aask(self, call: Call) -> Any:
+    async def _aask(self, call: Call, patience: Patience | None = None) -> Any:
         for tried in count():
             try:
                 return await call.function()
             except ERRORS as error:
-                await asyncio.sleep(self._next_wait(error, tried))
+                await asyncio.sleep(self._next_wait(error, tried, patience))
 
-    def _next_wait(self, error: Exception, tried: int) -> float:
+    def _next_wait(self, error: Exception, tried: int, patience: Patience | None) -> float:
         """Seconds until the next try, or our error if there is none."""
         if isinstance(error, ChandelierError):
             raise error
-        wait = self._patience.wait(error, tried)
+        wait = (patience or self._patience).wait(error, tried)
         if wait is None:
             raise translated(error, self._operations.name) from error
         return wait
+
+
+def _where(client: QdrantClient | AsyncQdrantClient) -> str:
+    """Where the client's server is, for errors; nothing of local mode."""
+    options = client.init_options
+    if options.get("path") is not None or options.get("location") == ":memory:":
+        return ""
+    url = options.get("url") or options.get("location") or options.get("host") or "localhost"
+    return f" of {url}"

@@ -35,6 +35,8 @@ class Folder:
     def __init__(self, path: str) -> None:
         self.path = path
         self.shard = os.path.join(path, SHARD)
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise StoreError(f"{path}: is a file, wanted the path of a folder", store=path)
         os.makedirs(path, exist_ok=True)
         self._check_ours()
         self._release = weakref.finalize(self, os.close, _locked(path))

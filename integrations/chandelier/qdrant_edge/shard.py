@@ -19,7 +19,7 @@ from chandelier.qdrant_edge.failures import is_panic
 from chandelier.qdrant_edge.folder import Folder
 from chandelier.qdrant_edge.words import EdgeWords
 from chandelier.store.filters import Node
-from chandelier.store.points.engine import PREFETCH, ROWS, SPARSE, Found, Layout, Point, Request
+from chandelier.store.points.engine import PREFETCH, ROWS, SPARSE, Found, Layout, Point, Request, check_settings
 from chandelier.store.points.filters import whole
 from chandelier.store.points.indexes import index_kinds, missing
 from chandelier.store.points.steps import Call, Steps
@@ -162,6 +162,7 @@ class ShardEngine:
         if settings is None:
             folder.make(lambda path: edge.EdgeShard.create(path, _config(layout)).close(), wanted)
             settings = wanted
+        check_settings(self.path, settings, layout)
         for name in ("dim", "datatype"):
             if settings.get(name, wanted[name]) != wanted[name]:
                 message = f"{self.path}: {name}: got {settings[name]!r}, wanted {wanted[name]!r}"

@@ -89,18 +89,22 @@ class UpsertReport:
             were given twice, and refused once, are in both.
         duplicates: The ids that came more than once. The last document that was not refused is stored.
         without_rows: The ids that are stored and can never be found, since a skiplist left no row of the text.
+        truncated: The ids whose texts are longer than the `document_length` tokens that the model reads: what lies
+            beyond is stored and not found. Split such texts first.
     """
 
     stored: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     duplicates: list[str] = field(default_factory=list)
     without_rows: list[str] = field(default_factory=list)
+    truncated: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         parts = [f"stored {len(self.stored):,}"]
         parts += [f"refused {len(self.failed):,}"] if self.failed else []
         parts += [f"given more than once {len(self.duplicates):,}"] if self.duplicates else []
         parts += [f"without rows {len(self.without_rows):,}"] if self.without_rows else []
+        parts += [f"cut off {len(self.truncated):,}"] if self.truncated else []
         first = next(iter(self.failed.items()), None)
         return ", ".join(parts) + (f"; first refused: {first[0]}: {first[1]}" if first else "")
 
@@ -108,7 +112,8 @@ class UpsertReport:
 def checked_text(name: str, value: object) -> str:
     """A str that UTF-8 can hold."""
     if not isinstance(value, str):
-        raise ArgumentError(f"{name}: got {type(value).__name__}, wanted a str", argument=name)
+        hint = ": str(id)" if name == "id" else ""
+        raise ArgumentError(f"{name}: got {type(value).__name__}, wanted a str{hint}", argument=name)
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -159,7 +164,9 @@ def _plain(value: object, place: str, depth: int) -> Any:
         return copy
     if isinstance(value, (list, tuple)):
         return [_plain(part, f"{place}[{index}]", depth + 1) for index, part in enumerate(value)]
-    raise _unfit(place, type(value).__name__, "str, int, float, bool, None, a list or a mapping; convert it first")
+    hint = ": seconds, by .timestamp(), can be compared" if hasattr(value, "isoformat") else ""
+    wanted = "str, int, float, bool, None, a list or a mapping; convert it first"
+    raise _unfit(place, type(value).__name__, wanted + hint)
 
 
 def _unfit(place: str, got: str, wanted: str) -> ArgumentError:

@@ -60,6 +60,16 @@ class Encoding:
         factor, protected = self.pooling
         return self.model.encode_documents(texts, pool_factor=factor, protected_tokens=protected)
 
+    def truncated(self, texts: list[str]) -> list[bool]:
+        """Which texts are longer than what the model reads of a document: the rest of them is never found."""
+        # A token stands for at least one character, so most texts need no second look.
+        long = [text for text in texts if len(text) > self.document_length // 2]
+        cut = {
+            text: len(tokens.ids) >= self.document_length and int(tokens.offsets.max()) < len(text.rstrip())
+            for text, tokens in zip(long, self.model.tokenize_documents(long) if long else (), strict=True)
+        }
+        return [cut.get(text, False) for text in texts]
+
     def rows(self, name: str, matrix: npt.ArrayLike) -> Float32Array:
         """Rows that the caller encoded, if they can be this model's; an error calls them by `name`."""
         return checked_rows(name, matrix, self.dim, unit=self._is_unit)
@@ -92,6 +102,13 @@ class Encoding:
         """The hits, and which words of each matched."""
         assert query.text is not None
         return [replace(hit, explanation=self.model.explain(query.text, hit.text)) for hit in hits]
+
+
+def checked_query(query: Query) -> Query:
+    """One query, and not several."""
+    if isinstance(query, (list, tuple)) and any(isinstance(each, str) for each in query):
+        raise ArgumentError("query: got a list of str, wanted one query; search_many takes several", argument="query")
+    return query
 
 
 def checked_search(k: int, depth: int | None) -> tuple[int, int | None]:

@@ -25,12 +25,14 @@ class Entry:
 
     Attributes:
         rows: `(tokens, dim)`; none if a skiplist left none.
+        is_truncated: Whether the model read less than the whole text.
     """
 
     id: str
     text: str
     metadata: dict[str, Any]
     rows: FloatArray
+    is_truncated: bool = False
 
 
 class Intake:
@@ -45,12 +47,12 @@ class Intake:
     def __init__(self, documents: Iterable[Document], encoding: Encoding, progress: bool) -> None:
         if isinstance(documents, (Document, str, bytes, dict)) or not isinstance(documents, Iterable):
             got = type(documents).__name__
-            raise ArgumentError(f"documents: got {got}, wanted a list of Document", argument="documents")
+            raise ArgumentError(f"documents: got {got}, wanted an iterable of Document", argument="documents")
         self._documents = documents
         self._encoding = encoding
         self._progress = progress
         self._seen: dict[str, bool] = {}  # by id, whether it came again
-        self._stored: dict[str, bool] = {}  # by id, whether it has rows
+        self._stored: dict[str, tuple[bool, bool]] = {}  # by id, whether it has rows, whether it was truncated
         self._failed: dict[str, str] = {}
         self._places: dict[str, int] = {}  # where the stored ids came first
 
@@ -70,7 +72,7 @@ class Intake:
     def stored(self, entries: Iterable[Entry]) -> None:
         """Takes down that these are stored."""
         for entry in entries:
-            self._stored[entry.id] = len(entry.rows) > 0
+            self._stored[entry.id] = (len(entry.rows) > 0, entry.is_truncated)
 
     def refused(self, id: str, reason: str) -> None:
         """Takes down that a document is not."""
@@ -83,7 +85,8 @@ class Intake:
             stored=sorted(self._stored, key=self._places.__getitem__),
             failed=dict(self._failed),
             duplicates=[id for id, again in self._seen.items() if again],
-            without_rows=[id for id, has_rows in self._stored.items() if not has_rows],
+            without_rows=[id for id, (has_rows, _) in self._stored.items() if not has_rows],
+            truncated=[id for id, (_, is_truncated) in self._stored.items() if is_truncated],
         )
 
     def finish(self, store: str, raise_on_failure: bool) -> UpsertReport:
@@ -99,6 +102,10 @@ class Intake:
         taken = size = 0
         for index, document in enumerate(self._documents):
             if not isinstance(document, Document):
+                if index == 0:
+                    got = type(document).__name__
+                    wanted = "wanted a Document: Document(id, text, metadata)"
+                    raise ArgumentError(f"documents[0]: got {got}, {wanted}", argument="documents")
                 self.refused(f"documents[{index}]", f"got {type(document).__name__}, wanted a Document")
                 continue
             self._places.setdefault(document.id, index)
@@ -127,9 +134,11 @@ class Intake:
 
     def _encoded(self, portion: list[tuple[Document, FloatArray | None, dict[str, Any]]]) -> list[Entry]:
         texts = [document.text for document, rows, _ in portion if rows is None]
-        encoded = iter(self._encoding.documents(texts) if texts else ())
+        encoded = (
+            zip(self._encoding.documents(texts), self._encoding.truncated(texts), strict=True) if texts else iter(())
+        )
         return [
-            Entry(document.id, document.text, metadata, next(encoded) if rows is None else rows)
+            Entry(document.id, document.text, metadata, *(next(encoded) if rows is None else (rows, False)))
             for document, rows, metadata in portion
         ]
 

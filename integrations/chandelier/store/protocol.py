@@ -43,6 +43,7 @@ class Store(Protocol):
         depth: int | None = None,
         explain: bool = False,
         with_vectors: bool = False,
+        exact: bool = False,
     ) -> list[Hit]:
         """The `k` documents with the highest MaxSim, best first.
 
@@ -53,6 +54,7 @@ class Store(Protocol):
             depth: How many candidates are scored exactly, where the store does not score all; at least `k`.
             explain: Say which words matched (`Hit.explanation`); the query must be a text.
             with_vectors: Give the rows of the hits too.
+            exact: Score all documents, whatever finds candidates otherwise.
         """
 
     def search_many(
@@ -64,6 +66,7 @@ class Store(Protocol):
         depth: int | None = None,
         explain: bool = False,
         with_vectors: bool = False,
+        exact: bool = False,
     ) -> list[list[Hit]]:
         """Search for several queries at once; see `search`."""
 
@@ -102,6 +105,7 @@ class Store(Protocol):
         depth: int | None = None,
         explain: bool = False,
         with_vectors: bool = False,
+        exact: bool = False,
     ) -> list[Hit]:
         """As `search`."""
 
@@ -114,6 +118,7 @@ class Store(Protocol):
         depth: int | None = None,
         explain: bool = False,
         with_vectors: bool = False,
+        exact: bool = False,
     ) -> list[list[Hit]]:
         """As `search_many`."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.multivectors import checked_count, checked_path
 from chandelier.store.documents import Document, Hit, UpsertReport, checked_ids
-from chandelier.store.encoding import Encoding, Query, checked_search
+from chandelier.store.encoding import Encoding, Query, checked_query, checked_search
 from chandelier.store.filters import And, parse
 from chandelier.store.intake import Entry, Intake
 from chandelier.store.local.database import Database
@@ -151,6 +151,7 @@ class LocalStore(ThreadedStore):
         depth: int | None = None,
         explain: bool = False,
         with_vectors: bool = False,
+        exact: bool = True,
     ) -> list[Hit]:
         """The `k` documents with the highest MaxSim, best first, the one stored earlier first of equals.
 
@@ -161,9 +162,10 @@ class LocalStore(ThreadedStore):
             depth: Of no effect: all documents that pass the filter are scored.
             explain: Say which words matched (`Hit.explanation`); the query must be a text.
             with_vectors: Give the rows of the hits too, in the store's datatype.
+            exact: Of no effect: every search is.
         """
         options = dict(filter=filter, depth=depth, explain=explain, with_vectors=with_vectors)
-        return self.search_many([query], k, **options)[0]  # type: ignore[arg-type]
+        return self.search_many([checked_query(query)], k, **options)[0]  # type: ignore[arg-type]
 
     def search_many(
         self,
@@ -174,6 +176,7 @@ class LocalStore(ThreadedStore):
         depth: int | None = None,
         explain: bool = False,
         with_vectors: bool = False,
+        exact: bool = True,
     ) -> list[list[Hit]]:
         """Search for several queries at once, in one state of the store; see `search`."""
         k, _ = checked_search(k, depth)

@@ -44,6 +44,8 @@ def size_estimate(layout: Layout, documents: int, tokens: float) -> SizeEstimate
 
 def recall(operations: Operations, queries: Iterable[Query], k: int, depths: Iterable[int]) -> Steps[RecallReport]:
     """How many of the exact best are among so many candidates."""
+    if isinstance(queries, str):
+        raise ArgumentError("queries: got str, wanted a list of str or of matrices", argument="queries")
     given = list(queries)
     checked = sorted({checked_search(k, depth)[1] or k for depth in depths})
     for what, values in (("queries", given), ("depths", checked)):

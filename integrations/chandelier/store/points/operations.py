@@ -13,16 +13,25 @@ from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.multivectors import Float32Array, MultiVectors, as_matrix
 from chandelier.prefetch import PrefetchEncoder
 from chandelier.store.documents import Document, Hit, checked_ids, point_uuid
-from chandelier.store.encoding import Asked, Encoding, Query, check_fingerprint, checked_search
+from chandelier.store.encoding import Asked, Encoding, Query, checked_search
 from chandelier.store.filters import parse
 from chandelier.store.intake import Entry, Intake
-from chandelier.store.points.engine import MOST_PREFETCH, MOST_VALUES, Engine, Found, Layout, Point, Refusal, Request
+from chandelier.store.points.engine import (
+    LAYOUT_VERSION,
+    MOST_PREFETCH,
+    MOST_VALUES,
+    Engine,
+    Found,
+    Layout,
+    Point,
+    Refusal,
+    Request,
+)
 from chandelier.store.points.sparse import SparseEncoder
 from chandelier.store.points.steps import Steps, pause, work
 
-__all__ = ["LAYOUT_VERSION", "Operations", "layout_of"]
+__all__ = ["Operations", "layout_of"]
 
-LAYOUT_VERSION = 1
 DEPTH = 200
 """Candidates by default: on real texts 100 to 200 hold nearly all of the exact top 10, 20 do not."""
 
@@ -100,11 +109,6 @@ class Operations:
     def open(self) -> Steps[None]:
         """Make the collection, or see that the one that is there is of the same kind."""
         kept = yield from self._engine.open(self.layout)
-        if kept.get("layout") != LAYOUT_VERSION:
-            got = kept.get("layout")
-            raise StoreError(f"{self.name}: layout version {got}, wanted {LAYOUT_VERSION}", store=self.name)
-        for key, what in (("model", "model"), ("prefetch", "prefetch"), ("sparse", "sparse encoder")):
-            check_fingerprint(self.name, what, kept.get(key), self.layout.settings.get(key))
         self._namespace = str(kept["namespace"])
 
     def store(self, intake: Intake, entries: Sequence[Entry]) -> Steps[None]:

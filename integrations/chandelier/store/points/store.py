@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from chandelier.exceptions import StoreError
 from chandelier.recall import RecallReport
 from chandelier.store.documents import Document, Hit, UpsertReport
-from chandelier.store.encoding import Query
+from chandelier.store.encoding import Query, checked_query
 from chandelier.store.intake import Entry, Intake
 from chandelier.store.points.measures import SizeEstimate, recall, size_estimate
 from chandelier.store.points.operations import Operations
@@ -92,7 +92,7 @@ class PointStore:
             exact: Score all documents, without prefetch.
         """
         options = dict(filter=filter, depth=depth, explain=explain, with_vectors=with_vectors, exact=exact)
-        return self.search_many([query], k, **options)[0]
+        return self.search_many([checked_query(query)], k, **options)[0]
 
     def search_many(
         self,
@@ -206,7 +206,7 @@ class PointStore:
     ) -> list[Hit]:
         """As `search`."""
         options = dict(filter=filter, depth=depth, explain=explain, with_vectors=with_vectors, exact=exact)
-        return (await self.asearch_many([query], k, **options))[0]
+        return (await self.asearch_many([checked_query(query)], k, **options))[0]
 
     async def asearch_many(
         self,
