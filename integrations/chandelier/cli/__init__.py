@@ -31,9 +31,9 @@ standard input is read.
 """
 INDEX_HELP = """
 Input is UTF-8: JSONL (one object a line: an id, a text, and whatever else is known of it, which becomes metadata) or
-one text a line, whose id is FILE:LINE and whose metadata are "file" and "line". A FILE named *.jsonl or *.ndjson is
-JSONL and everything else is text, unless --format says otherwise; standard input, which is read without FILE or for
-the FILE "-", must be JSONL. An id is a string, or a whole number, which becomes one: 7 and "7" are the same document.
+one text a line, whose id is FILE:LINE and whose metadata are "file" and "line"; with --format whole each FILE is one
+text, whose id is FILE. A FILE named *.jsonl or *.ndjson is JSONL and everything else is text, unless --format says
+otherwise; standard input, which is read without FILE or for the FILE "-", is JSONL. An id is a string, or a whole number, which becomes one: 7 and "7" are the same document.
 Blank lines are passed over. Files are read bit by bit and may be larger than the memory.
 
 A document replaces the one with the same id, so what was interrupted can be run again: nothing is lost or doubled. At
@@ -193,7 +193,8 @@ def _index_parser(subparsers: Any) -> argparse.ArgumentParser:
     about = "store texts in a file or in Qdrant, to be searched"
     epilog = f"{INDEX_HELP}\n{QDRANT_HELP}"
     parser = _command_parser(subparsers, "index", stores.index, about, epilog=epilog)
-    _add_input(parser)
+    parser.set_defaults(stdin_is_jsonl=True)
+    _add_input(parser, "whole")
     parser.add_argument("--id-field", type=_utf8, default="id", metavar="NAME", help="the field of ids (default: id)")
     parser.add_argument("--skip-bad", action="store_true", help="go on after a line that is not valid, and report it")
     _add_store(parser, "the file of the store, made if there is none")
@@ -253,9 +254,11 @@ def _command_parser(subparsers: Any, name: str, run: Any, about: str, epilog: st
     return parser
 
 
-def _add_input(parser: argparse.ArgumentParser) -> None:
+def _add_input(parser: argparse.ArgumentParser, *formats: str) -> None:
     parser.add_argument("files", metavar="FILE", nargs="*", help="text or JSONL files (default: standard input)")
-    parser.add_argument("--format", choices=("text", "jsonl"), help="the format of every FILE (default: by its name)")
+    parser.add_argument(
+        "--format", choices=("text", "jsonl", *formats), help="the format of every FILE (default: by its name)"
+    )
     parser.add_argument("--field", type=_utf8, default="text", metavar="NAME", help="the JSONL field (default: text)")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import errno
+import logging
 import os
 import re
 import sys
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chandelier.cli.commands import explanation_parts, open_model
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from chandelier.store import Document, Hit, Store, UpsertReport
 
 REFUSALS_SHOWN = 20
+TABLES = (".csv", ".tsv", ".json", ".parquet", ".xlsx", ".pdf", ".html", ".docx")
 ID_COLUMNS = 40
 """Longer ids do not count for the column: they would push the texts off the screen."""
 
@@ -112,12 +114,17 @@ class _Documents:
             if path != STDIN:
                 os.stat(path)  # a name that is mistyped shows before hours of work, not after them
                 if os.path.isdir(path):
-                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-            elif arguments.format != "jsonl":
-                no_name = "texts from standard input have no file to name them by"
-                raise CommandError(f"{no_name}; give a FILE, or JSONL with ids and --format jsonl")
+                    raise CommandError(f"{path}: is a folder; name its files: {path.rstrip('/')}/*.txt --format whole")
+                if arguments.format is None and path.lower().endswith(TABLES):
+                    wanted = "wanted text or JSONL; convert it, or say --format text to take its lines as they are"
+                    raise CommandError(f"{path}: got {os.path.splitext(path)[1]}, {wanted}")
+            elif arguments.format not in (None, "jsonl"):
+                raise CommandError("texts from standard input have no file to name them by; give a FILE, or JSONL")
 
     def __iter__(self) -> Iterator[Document]:
+        if self._arguments.format == "whole":
+            yield from self._whole()
+            return
         try:
             for line in read_lines(self._arguments):
                 try:
@@ -131,6 +138,20 @@ class _Documents:
                     yield document
         except (CommandError, OSError) as error:
             self.end = error
+
+    def _whole(self) -> Iterator[Document]:
+        """Each file as one document."""
+        from chandelier.store import Document
+
+        for path in self._arguments.files:
+            try:
+                yield Document(path, Path(path).read_text(encoding="utf-8-sig"), {"file": path})
+            except (OSError, ValueError) as error:  # among them what is not UTF-8, and names that are not
+                reason = describe(error) if isinstance(error, OSError) else f"{path}: {error}"
+                if not self._arguments.skip_bad:
+                    self.end = CommandError(reason)
+                    return
+                self.skipped[path] = reason.removeprefix(f"{path}: ")
 
     def _document(self, line: Line) -> Document | None:
         """The document of a line; None if there is none."""
@@ -161,6 +182,13 @@ class _Documents:
         if isinstance(id, int) and not isinstance(id, bool):
             return str(id)
         raise CommandError(f"{place}: field {name!r} is {json_type(id)}, not a string or a whole number")
+
+
+class _Stderr(logging.Handler):
+    """Log records in the words of the command line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"chandelier: {one_line(record.getMessage())}", file=sys.stderr)
 
 
 def _counts(report: UpsertReport) -> str:
@@ -205,6 +233,10 @@ def _local_store(arguments: argparse.Namespace, to_search: bool, options: dict[s
     model = open_model(arguments)
     from chandelier.store import LocalStore
 
+    log = logging.getLogger("chandelier")  # how much memory a search takes
+    if not log.handlers:
+        log.addHandler(_Stderr())
+        log.setLevel(logging.INFO)
     with LocalStore(model, path, **options) as store:
         yield store
 

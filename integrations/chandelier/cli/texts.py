@@ -86,7 +86,7 @@ def read_lines(arguments: argparse.Namespace) -> Iterator[Line]:
     Only LF and CRLF end a line: the other line separators of Unicode are part of a text.
     """
     for path in arguments.files or [STDIN]:
-        is_jsonl = path.lower().endswith(JSONL_SUFFIXES) if arguments.format is None else arguments.format == "jsonl"
+        is_jsonl = _is_jsonl(path, arguments)
         name = "<stdin>" if path == STDIN else path
         with _open_input(path) as file:
             for number, raw in enumerate(file, 1):
@@ -96,6 +96,15 @@ def read_lines(arguments: argparse.Namespace) -> Iterator[Line]:
                 if line.endswith(b"\n"):
                     line = line[:-1].removesuffix(b"\r")
                 yield Line(name, number, is_jsonl, line)
+
+
+def _is_jsonl(path: str, arguments: argparse.Namespace) -> bool:
+    """By the format that was named, or else by the name; of standard input as the command has it."""
+    if arguments.format is not None:
+        return bool(arguments.format == "jsonl")
+    if path == STDIN:
+        return bool(getattr(arguments, "stdin_is_jsonl", False))
+    return path.lower().endswith(JSONL_SUFFIXES)
 
 
 def _open_input(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
