@@ -295,6 +295,30 @@ class StoreContract:
         assert report.stored == ["a"]
         assert list(report.failed) == ["documents[1]", "documents[2]"]
 
+    def test_a_stream_of_something_else_is_refused_at_once(self, store: Driven) -> None:
+        with pytest.raises(ArgumentError, match=r"documents\[0\]: got dict, wanted a Document: Document\(id, text"):
+            store.upsert([{"id": "a", "text": "b"}, Document("c", "d")])
+        assert store.count() == 0
+
+    def test_a_text_that_is_cut_off_is_reported(self, store: Driven, tiny: ColBERT) -> None:
+        whole = " ".join(["bread"] * (tiny.document_length - 3))
+        given = [Document("whole", whole + "  \n"), Document("cut", whole + " off"), Document("short", "bread")]
+        report = store.upsert(given)
+        assert (report.truncated, report.stored) == (["cut"], ["whole", "cut", "short"])
+        assert str(report) == "stored 3, cut off 1"
+        assert store.upsert([Document("cut", "bread")]).truncated == []
+
+    def test_one_buffer_for_all_documents(self, store: Driven) -> None:
+        buffer = np.empty((1, 32), np.float32)
+
+        def documents() -> Iterator[Document]:
+            for index in range(5):
+                buffer[:] = np.eye(32)[index]
+                yield Document(str(index), "", vectors=buffer)
+
+        store.upsert(documents())
+        assert [int(np.argmax(each.vectors)) for each in store.get(list("01234"), with_vectors=True)] == [0, 1, 2, 3, 4]
+
     @pytest.mark.parametrize("documents", ["text", Document("a", "a"), {"id": "a"}, None, 3])
     def test_documents_must_be_several(self, store: Driven, documents: Any) -> None:
         with pytest.raises(ArgumentError, match="documents: got"):
@@ -399,6 +423,11 @@ class StoreContract:
     def test_bad_queries(self, filled: Driven, query: Any) -> None:
         with pytest.raises((ArgumentError, ShapeError)):
             filled.search(query)
+
+    def test_a_query_is_one(self, filled: Driven) -> None:
+        with pytest.raises(ArgumentError, match="query: got a list of str, wanted one query; search_many"):
+            filled.search(["bread", "paris"])
+        assert ids(filled.search("bread", 2, exact=True)) == ids(filled.search("bread", 2))
 
     def test_queries_must_be_several(self, filled: Driven) -> None:
         with pytest.raises(ArgumentError, match="queries: got str"):

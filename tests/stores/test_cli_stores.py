@@ -129,7 +129,9 @@ def test_index_replaces_what_has_changed(call: Run, notes: Path, store: Path, mo
     notes.write_bytes(jsonl([{"id": "a", "text": "Fog."}, {"id": "new", "text": "Rain."}]))
     result = call("index", CHECKPOINT, notes, "--store", store, "--json")
     assert (result.code, result.err) == (0, "")
-    assert result.rows() == [{"stored": ["a", "new"], "failed": {}, "duplicates": [], "without_rows": []}]
+    assert result.rows() == [
+        {"stored": ["a", "new"], "failed": {}, "duplicates": [], "without_rows": [], "truncated": []}
+    ]
     assert [(each.id, each.text, dict(each.metadata)) for each in stored(store, model)][-2:] == [
         ("a", "Fog.", {}),
         ("new", "Rain.", {}),
@@ -250,11 +252,10 @@ def test_names_that_are_wrong_show_before_the_work(call: Run, notes: Path, tmp_p
     before = notes.read_bytes()
     arguments = ("index", CHECKPOINT, "notes.jsonl")
     call(*arguments, "typo.jsonl", "--store", "n.db").check_error("typo.jsonl: no such file")
-    call(*arguments, ".", "--store", "n.db").check_error(".: is a directory")
+    call(*arguments, ".", "--store", "n.db").check_error(".: is a folder; name its files: ./*.txt --format whole")
     call(*arguments, "--store", "no-such-folder/n.db").check_error("no-such-folder")
     call(*arguments, "--store", "notes.jsonl").check_error("would write over notes.jsonl", "--store")
     call(*arguments, "--store", ".").check_error("not a regular file", "--store")
-    call("index", CHECKPOINT, "--store", "n.db").check_error("standard input", "--format jsonl")
     call("index", CHECKPOINT, "-", "--format", "text", "--store", "n.db").check_error("standard input")
     call("index", "./no-such-model", "notes.jsonl", "--store", "n.db").check_error("no-such-model")
     assert notes.read_bytes() == before
@@ -295,7 +296,8 @@ def test_a_full_disk_says_what_is_stored(run: Run, tmp_path: Path, model: ColBER
     before = len(report["stored"])
     assert 0 < before < 1500
     assert result.err.startswith("chandelier: error: ")
-    assert result.err.endswith(f"; stored {before:,} before it\n")
+    assert f"; stored {before:,}" in result.err
+    assert result.err.endswith(" before it\n")
     assert len(stored(tmp_path / "n.db", model)) == before
     assert run(*arguments).code == 0
     assert sorted(int(each.id) for each in stored(tmp_path / "n.db", model)) == list(range(1500))
@@ -641,7 +643,7 @@ def test_a_server_that_fails_in_the_middle(
     (tmp_path / "many.jsonl").write_bytes(jsonl(objects))
     server.faults += [Fault("upsert"), *[Fault("upsert", status=503)] * 7]  # the first portion is stored
     failed = call("index", CHECKPOINT, "many.jsonl", *there)
-    failed.check_error("collection 'notes': 503", "; stored 512 before it")
+    failed.check_error("collection 'notes' of http://127.0.0.1:", ": 503: ", "; stored 512 before it")
     again = call("index", CHECKPOINT, "many.jsonl", *there, "--json")
     assert (again.code, len(again.rows()[0]["stored"])) == (0, 600), again.err
     with contextlib.closing(server.connect()) as client:
@@ -673,3 +675,28 @@ def test_without_the_extra_one_line_says_what_to_install(run: Run, notes: Path, 
     arguments = ["index", os.fspath(CHECKPOINT), os.fspath(notes), "--qdrant", "http://h", "--collection", "c"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, timeout=60, check=False)
     Result(done.returncode, done.stdout, done.stderr).check_error("pip install 'chandelier[qdrant]'")
+
+
+def test_whole_files(call: Run, tmp_path: Path) -> None:
+    """A folder of texts: each file is a document, its name the id."""
+    (tmp_path / "a.txt").write_text("Bread needs flour.\n\nAnd water.", encoding="utf-8")
+    (tmp_path / "b.txt").write_bytes("\ufeffParis is in France.".encode())
+    (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    files = ["a.txt", "b.txt", "latin.txt"]
+    result = call("index", CHECKPOINT, *files, "--format", "whole", "--store", "n.db", "--skip-bad", "--json")
+    (report,) = result.rows()
+    assert (result.code, report["stored"], list(report["failed"])) == (1, ["a.txt", "b.txt"], ["latin.txt"])
+    found = call("search", CHECKPOINT, "--store", "n.db", "--query", "flour", "-k", "2", "--json").rows()
+    assert {(row["id"], row["text"], row["metadata"]["file"]) for row in found} == {
+        ("a.txt", "Bread needs flour.\n\nAnd water.", "a.txt"),
+        ("b.txt", "Paris is in France.", "b.txt"),
+    }
+    stopped = call("index", CHECKPOINT, *reversed(files), "--format", "whole", "--store", "m.db")
+    stopped.check_error("latin.txt: ", "stored 0 before it")
+
+
+def test_tables_are_not_taken_for_texts(call: Run, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,text\n1,bread\n", encoding="utf-8")
+    refused = call("index", CHECKPOINT, "t.csv", "--store", "n.db")
+    refused.check_error("t.csv: got .csv, wanted text or JSONL; convert it, or say --format text")
+    assert call("index", CHECKPOINT, "t.csv", "--store", "n.db", "--format", "text").code == 0

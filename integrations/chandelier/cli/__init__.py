@@ -33,8 +33,9 @@ INDEX_HELP = """
 Input is UTF-8: JSONL (one object a line: an id, a text, and whatever else is known of it, which becomes metadata) or
 one text a line, whose id is FILE:LINE and whose metadata are "file" and "line"; with --format whole each FILE is one
 text, whose id is FILE. A FILE named *.jsonl or *.ndjson is JSONL and everything else is text, unless --format says
-otherwise; standard input, which is read without FILE or for the FILE "-", is JSONL. An id is a string, or a whole number, which becomes one: 7 and "7" are the same document.
-Blank lines are passed over. Files are read bit by bit and may be larger than the memory.
+otherwise; standard input, which is read without FILE or for the FILE "-", is JSONL. An id is a string, or a whole
+number, which becomes one: 7 and "7" are the same document. Fields of the metadata stand beside the text, in no object
+of their own. Blank lines are passed over. Files are read bit by bit and may be larger than the memory.
 
 A document replaces the one with the same id, so what was interrupted can be run again: nothing is lost or doubled. At
 the first line that is not valid the work ends, when all before it is stored; --skip-bad goes on. The exit code is 1 if

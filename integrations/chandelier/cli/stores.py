@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
     from chandelier import MeanVector, Muvera
+    from chandelier.qdrant import Bm25
     from chandelier.store import Document, Hit, Store, UpsertReport
 
 REFUSALS_SHOWN = 20
@@ -236,7 +237,6 @@ def _local_store(arguments: argparse.Namespace, to_search: bool, options: dict[s
     log = logging.getLogger("chandelier")  # how much memory a search takes
     if not log.handlers:
         log.addHandler(_Stderr())
-        log.setLevel(logging.INFO)
     with LocalStore(model, path, **options) as store:
         yield store
 
@@ -256,7 +256,8 @@ def _qdrant_store(arguments: argparse.Namespace, to_search: bool, options: dict[
             raise CommandError(f"{here}; chandelier index makes one")
         model = open_model(arguments)
         prefetch = _prefetch(arguments.prefetch, kept or {}, model.dim)
-        with QdrantStore(client, arguments.collection, model, prefetch=prefetch, **options) as store:
+        sparse = _sparse(kept or {})
+        with QdrantStore(client, arguments.collection, model, prefetch=prefetch, sparse=sparse, **options) as store:
             yield store
 
 
@@ -307,3 +308,14 @@ def _prefetch(wanted: str | None, kept: dict[str, Any], dim: int) -> MeanVector 
         return Muvera(dim, ksim=ksim, dprojections=dprojections, repetitions=repetitions, seed=seed)
     # Of one that is not known here the store says that it is missing.
     return MeanVector(dim) if fingerprint == MeanVector(dim).fingerprint else None
+
+
+def _sparse(kept: dict[str, Any]) -> Bm25 | None:
+    """The words of the collection, if it has any."""
+    made = re.fullmatch(r"qdrant-bm25-(\w+)-k([\d.]+)-b([\d.]+)-l([\d.]+)", str(kept.get("sparse")))
+    if made is None:
+        return None
+    from chandelier.qdrant import Bm25
+
+    k, b, average_length = map(float, made.groups()[1:])
+    return Bm25(made[1], k=k, b=b, average_length=average_length)

@@ -133,7 +133,12 @@ def checked_ids(ids: Iterable[str]) -> list[str]:
 
 def checked_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of plain Python values; an `ArgumentError` names the place of one that JSON cannot hold."""
-    copy: dict[str, Any] = _plain(metadata, "metadata", 0)
+    try:
+        copy: dict[str, Any] = _plain(metadata, "metadata", 0)
+    except ArgumentError:
+        raise
+    except Exception as error:  # a mapping of the caller's own making
+        raise ArgumentError(f"metadata: cannot be read: {error!r}", argument="metadata") from error
     return copy
 
 

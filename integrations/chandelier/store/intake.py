@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from chandelier.exceptions import ArgumentError, ChandelierError, PartialUpsertError, ShapeError
+from chandelier.exceptions import ArgumentError, PartialUpsertError, ShapeError
 from chandelier.multivectors import FloatArray
 from chandelier.store.documents import Document, UpsertReport, checked_metadata
 from chandelier.store.encoding import Encoding
@@ -112,7 +112,8 @@ class Intake:
             self._seen[document.id] = document.id in self._seen
             try:
                 metadata = checked_metadata(document.metadata)
-                rows = None if document.vectors is None else self._encoding.rows("vectors", document.vectors)
+                # A copy: the caller may fill one buffer again for every document.
+                rows = None if document.vectors is None else self._encoding.rows("vectors", document.vectors).copy()
             except (ArgumentError, ShapeError) as error:
                 self.refused(document.id, str(error))
                 continue
@@ -141,10 +142,3 @@ class Intake:
             Entry(document.id, document.text, metadata, *(next(encoded) if rows is None else (rows, False)))
             for document, rows, metadata in portion
         ]
-
-
-def with_report(error: ChandelierError, intake: Intake) -> ChandelierError:
-    """The error that ended an upsert, and what had become of the documents until then."""
-    if getattr(error, "report", None) is None:
-        error.report = intake.report  # type: ignore[attr-defined]
-    return error

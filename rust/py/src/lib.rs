@@ -15,6 +15,8 @@ use pyo3::prelude::*;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // The first array imports numpy's C API, which panics if Ctrl-C comes in between: better now than in a call.
+    numpy::PyArray1::<f32>::from_slice(module.py(), &[]);
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<model::Model>()?;
     module.add_class::<muvera::Muvera>()?;

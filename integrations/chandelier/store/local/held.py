@@ -25,7 +25,7 @@ LOG = logging.getLogger("chandelier")
 PART_BYTES = 256 << 20
 """Up to here parts are merged: enough to keep all cores busy, and soon copied."""
 
-LOUD_BYTES = 1 << 30
+LOUD_BYTES = 64 << 20
 """From here on taking memory is a warning, which is seen by default."""
 
 
