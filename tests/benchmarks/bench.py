@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import corpus
-from harness import BUILD, HERE, ROOT, Worker, cores, environment, machine, refuse_debug, spread
+from harness import BUILD, HERE, ROOT, Worker, checkpoint, cores, environment, machine, refuse_debug, spread
 
-GOLDENS = ROOT / "tests" / "goldens"
 REQUIREMENTS = HERE / "peer-requirements.txt"
 # Two correct float32 encoders differ by a few 1e-6; another GELU or a mask gone wrong shows at 1e-4 and above.
 WORST_GAP = 1e-4
@@ -30,12 +29,8 @@ WORST_GAP = 1e-4
 
 def prepare() -> tuple[Path, Path]:
     """Makes, once, the peers' environment and the checkpoint; returns the environment's Python and the checkpoint."""
-    python, model = environment(BUILD / "venv", REQUIREMENTS), BUILD / "model"
-    if not (model / "config_sentence_transformers.json").exists():  # what the script writes last
-        spec = GOLDENS / "r_minilm_real" / "build_minilm.json"
-        script: list[str | Path] = [python, GOLDENS / "build_minilm.py", "--spec", spec, "--out", model]
-        subprocess.run(script, check=True, stdout=sys.stderr)
-    return python, model
+    python = environment(BUILD / "venv", REQUIREMENTS)
+    return python, checkpoint(python)
 
 
 def fused_graph(python: Path, model: Path) -> tuple[Path, dict[str, Any]]:

@@ -92,6 +92,17 @@ def environment(folder: Path, requirements: Path) -> Path:
     return python
 
 
+def checkpoint(python: Path | str) -> Path:
+    """Makes, once, a ColBERT of real weights, MiniLM and a projection to 128, by a Python that has them."""
+    model = BUILD / "model"
+    if not (model / "config_sentence_transformers.json").exists():  # what the script writes last
+        goldens = ROOT / "tests" / "goldens"
+        spec = goldens / "r_minilm_real" / "build_minilm.json"
+        script: list[str | Path] = [python, goldens / "build_minilm.py", "--spec", spec, "--out", model]
+        subprocess.run(script, check=True, stdout=sys.stderr)
+    return model
+
+
 def confine(threads: int) -> None:
     """Leaves this process as many cores as it may use threads."""
     if hasattr(os, "sched_setaffinity"):

@@ -1,8 +1,9 @@
-"""`make bench-maths` runs and catches a wrong result: tiny inputs, and whatever peers are installed here."""
+"""`make bench-maths` and `make bench-stores` run and catch wrong results: tiny inputs, what is installed here."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,47 @@ def test_no_difference_passes(benchmarks: Path, found: tuple[np.ndarray, ...]) -
     wanted = (np.array([1.0, 2.0]),)
     assert worst_gap(wanted, wanted) == 0
     assert worst_gap(found, wanted) > 1e-5
+
+
+@pytest.fixture
+def stores_command(benchmarks: Path, root: Path) -> list[str]:
+    model = root / "tests" / "goldens" / "a_bert_pylate" / "checkpoint"
+    options = ["--quick", "--rounds", "1", "--seconds", "0", "--model", str(model)]
+    return [sys.executable, str(benchmarks / "bench_stores.py"), *options]
+
+
+def test_the_stores_benchmark_runs_and_every_score_is_held_against_a_reference(stores_command: list[str]) -> None:
+    command = [*stores_command, "--json", "--only", "index", "search"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert {row["name"] for row in found["index"]} >= {"LocalStore", "Qdrant local mode", "QdrantStore, gRPC"}
+    assert all(took["encode"]["cpu_s"] > 0 for row in found["index"] for took in row["rounds"])
+    assert [(group["documents"], group["filtered"]) for group in found["search"]] == [
+        (12, False), (12, True), (40, False), (40, True)
+    ]  # fmt: skip
+    for group in found["search"]:
+        assert {"LocalStore", "LocalStore, float16", "Qdrant local mode"} <= {side["name"] for side in group["sides"]}
+        assert all(side["gap"] < 5e-4 and len(side["wall_s"]) == 1 for side in group["sides"])
+
+
+def test_the_stores_benchmark_sends_the_same_bits_by_every_way(stores_command: list[str]) -> None:
+    run = subprocess.run([*stores_command, "--only", "upload"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert re.findall(r"^  (.*), (REST|gRPC) .*x$", run.stdout, re.MULTILINE) == [
+        (side, protocol) for protocol in ("REST", "gRPC") for side in ("QdrantStore", "PointStruct of rows.tolist()")
+    ]
+
+
+def test_a_score_off_its_reference_ends_the_run(stores_command: list[str], tmp_path: Path) -> None:
+    # The Python of the sides, which also makes the references, here spoils one when they are made.
+    spoil = "import sys, numpy; f = sys.argv[1]; numpy.savez(f, scores=numpy.load(f)['scores'] + 0.01)"
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\n"{sys.executable}" "$@" || exit\n'
+        f'case "$1" in *stores_references.py) exec "{sys.executable}" -c "{spoil}" "$2";; esac\n'
+    )
+    python.chmod(0o755)
+    run = subprocess.run([*stores_command, "--only", "search", "--python", str(python)], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "LocalStore, 12 documents: 2.5e-03 off the reference" in run.stderr
