@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,24 +33,22 @@ def rest_point(point: Point, *, short: bool) -> models.PointStruct:
 
 def upsert_message(collection: str, points: Sequence[Point]) -> grpc.UpsertPoints:
     """A request that is answered when the points are stored; no value becomes an object of Python on its way."""
-    return grpc.UpsertPoints(collection_name=collection, wait=True, points=[_grpc_point(point) for point in points])
-
-
-def _grpc_point(point: Point) -> grpc.PointStruct:
-    vectors = {}
-    if point.rows is not None:
-        vectors[ROWS] = grpc.Vector(multi_dense=_multi_dense(point.rows))
-    if point.prefetch is not None:
-        vectors[PREFETCH] = grpc.Vector(dense=grpc.DenseVector.FromString(_field(_bytes(point.prefetch))))
-    if point.sparse is not None:
-        words = point.sparse
-        sparse = grpc.SparseVector(indices=words.indices.tolist(), values=words.values.tolist())
-        vectors[SPARSE] = grpc.Vector(sparse=sparse)
-    return grpc.PointStruct(
-        id=grpc.PointId(uuid=point.uuid),
-        vectors=grpc.Vectors(vectors=grpc.NamedVectors(vectors=vectors)),
-        payload=RestToGrpc.convert_payload(point.payload),
-    )
+    request = grpc.UpsertPoints(collection_name=collection, wait=True)
+    for point in points:
+        # Filled in its place: a message that is handed to another one is copied.
+        message = request.points.add()
+        message.MergeFrom(grpc.PointStruct(payload=RestToGrpc.convert_payload(point.payload)))
+        message.id.uuid = point.uuid
+        message.vectors.vectors.SetInParent()  # even a point without a vector has the map of them
+        vectors = message.vectors.vectors.vectors
+        if point.rows is not None:
+            vectors[ROWS].multi_dense.MergeFromString(_multi_dense(point.rows))
+        if point.prefetch is not None:
+            vectors[PREFETCH].dense.MergeFromString(_head_of_values(point.prefetch.size) + _bytes(point.prefetch))
+        if point.sparse is not None:
+            vectors[SPARSE].sparse.indices.extend(point.sparse.indices.tolist())
+            vectors[SPARSE].sparse.values.extend(point.sparse.values.tolist())
+    return request
 
 
 def _listed(values: FloatArray, short: bool) -> Any:
@@ -58,26 +57,24 @@ def _listed(values: FloatArray, short: bool) -> Any:
     return _core.short_decimals(values.astype(np.float32, copy=False).ravel()).reshape(values.shape).tolist()
 
 
-def _multi_dense(rows: FloatArray) -> grpc.MultiDenseVector:
-    """A message of messages, in protobuf's own encoding: of rows of one length, all have the same head."""
-    data, size = _bytes(rows), 4 * rows.shape[1]
-    inner = _field(b"", size)
-    head = _field(b"", size + len(inner)) + inner
-    message: grpc.MultiDenseVector = grpc.MultiDenseVector.FromString(
-        b"".join(head + data[start : start + size] for start in range(0, len(data), size))
-    )
-    return message
+def _multi_dense(rows: FloatArray) -> bytes:
+    """A `MultiDenseVector` as protobuf writes it: each row as it lies in memory, behind the head that they share."""
+    head = np.frombuffer(_head_of_row(rows.shape[1]), np.uint8)
+    data = np.frombuffer(_bytes(rows), np.uint8).reshape(len(rows), -1)
+    return np.hstack([np.broadcast_to(head, (len(rows), len(head))), data]).tobytes()
 
 
-def _field(data: bytes, size: int | None = None) -> bytes:
-    """Field 1 of a message, of a known length: packed floats, or another message."""
-    left = len(data) if size is None else size
-    head = bytearray(b"\x0a")
-    while left > 127:
-        head.append(left & 127 | 128)
-        left >>= 7
-    head.append(left)
-    return bytes(head) + data
+@cache
+def _head_of_row(size: int) -> bytes:
+    """What protobuf writes before the values of a row of this length."""
+    row = grpc.MultiDenseVector(vectors=[grpc.DenseVector(data=[0.0] * size)])
+    return bytes(row.SerializeToString()[: -4 * size])
+
+
+@cache
+def _head_of_values(size: int) -> bytes:
+    """The same of a single vector."""
+    return bytes(grpc.DenseVector(data=[0.0] * size).SerializeToString()[: -4 * size])
 
 
 def _bytes(values: FloatArray) -> bytes:
