@@ -329,6 +329,17 @@ def test_a_timeout_is_tried_in_smaller_parts(connect: Callable[..., Remote], ser
     assert [call.points for call in upserts(server)] == [8, 8, 4, 4]
 
 
+@pytest.mark.parametrize("kind", ["grpc", "async grpc"])
+def test_a_server_that_never_answers_does_not_hold_a_client_without_timeout(
+    connect: Callable[..., Remote], server: QdrantLoopback, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qdrant_client.qdrant_remote.QdrantRemote.DEFAULT_GRPC_TIMEOUT", 1)  # 5, in earnest
+    remote = connect()
+    server.faults.append(Fault("upsert", delay=1.6))
+    assert len(remote.upsert(documents(8)).stored) == 8
+    assert [call.points for call in upserts(server)] == [8, 8]
+
+
 def test_a_dead_server_ends_an_upsert_with_a_report(connect: Callable[..., Remote], server: QdrantLoopback) -> None:
     remote = connect(retries=2)
     given = documents(1_100)

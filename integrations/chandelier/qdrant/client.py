@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
+from qdrant_client.qdrant_remote import QdrantRemote
 
 from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.qdrant.layout import SETTINGS, check_collection, creation, kept_settings
@@ -118,7 +119,8 @@ class ClientEngine:
         """Store points; the answer comes when they are stored."""
         if self.is_grpc:
             request = yield from work(lambda: upsert_message(self._collection, points))
-            timeout = self._timeout.get("timeout", self._client.init_options.get("timeout"))
+            own = self._client.init_options.get("timeout") or QdrantRemote.DEFAULT_GRPC_TIMEOUT
+            timeout = self._timeout.get("timeout", own)
             yield Call(lambda: self._client.grpc_points.Upsert(request, timeout=timeout))
         else:
             # Local mode keeps single precision, so it is given all digits.
