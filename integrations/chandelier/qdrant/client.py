@@ -101,11 +101,11 @@ class ClientEngine:
                 if not (yield self._call("collection_exists")):
                     raise
         info = yield self._call("get_collection")
-        is_adopted = self._adopt and SETTINGS not in (info.config.metadata or {})
-        if not is_adopted:
+        is_ours = SETTINGS in (info.config.metadata or {})
+        if is_ours:
             check_settings(self._name, kept_settings(self._name, info), layout)
         check_collection(self._name, info, layout)
-        if is_adopted:
+        if self._adopt and not is_ours:
             yield self._call("update_collection", metadata={SETTINGS: layout.settings})
             info = yield self._call("get_collection")
         settings = kept_settings(self._name, info)
