@@ -6,8 +6,11 @@ import asyncio
 import copy
 import os
 import pickle
+import signal
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +131,30 @@ def test_another_process_that_writes_too_long(tiny: ColBERT, tmp_path: Path, mon
             assert caught.value.report.stored == []
             assert ids(store.search("text")) == ["a"]
         assert store.upsert([Document("b", "text")]).stored == ["b"]
+
+
+def test_ctrl_c_while_waiting_for_another_writer(tiny: ColBERT, tmp_path: Path) -> None:
+    """It is raised as the transaction has begun, which must not stay open: the file would be locked for good."""
+    path = tmp_path / "store.db"
+    with (
+        LocalStore(tiny, path) as store,
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
+    ):
+        store.upsert([Document("a", "text")])
+        other.execute("BEGIN IMMEDIATE")
+        interrupt = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        timers = [interrupt, threading.Timer(0.4, other.rollback)]
+        for timer in timers:
+            timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            store.upsert([Document("b", "text")])
+        for timer in timers:
+            timer.join()
+        assert not any(connection.in_transaction for connection in store._database._idle)
+        other.execute("BEGIN IMMEDIATE")
+        other.rollback()
+        assert store.upsert([Document("c", "text")]).stored == ["c"]
+        assert ids(store.iterate()) == ["a", "c"]
 
 
 def forked(store: LocalStore, pipe: object) -> None:

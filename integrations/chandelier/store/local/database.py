@@ -144,8 +144,8 @@ class Database:
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         with self._connection() as connection, self._errors():
-            connection.execute(begin)
-            try:
+            try:  # from the beginning on: Ctrl-C may come as a transaction has just begun
+                connection.execute(begin)
                 yield connection
                 connection.commit()
             finally:
@@ -175,7 +175,9 @@ class Database:
         return connection
 
     def _give(self, connection: sqlite3.Connection) -> None:
-        if len(self._idle) >= IDLE_CONNECTIONS:
+        if connection.in_transaction and self.path is None:
+            connection.rollback()
+        if connection.in_transaction or len(self._idle) >= IDLE_CONNECTIONS:
             connection.close()
             return
         self._idle.append(connection)
