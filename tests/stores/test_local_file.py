@@ -230,17 +230,37 @@ def test_an_older_copy_put_in_its_place(tiny: ColBERT, path: Path) -> None:
         assert store.search(QUERY, 1)[0].id == "newer"
 
 
-def test_another_store_put_in_its_place(tiny: ColBERT, path: Path) -> None:
+MOVED = r"store\.db: was moved, deleted or replaced; open it again"
+
+
+@pytest.mark.parametrize("what", ["moved", "deleted", "replaced by itself", "replaced by another"])
+def test_a_file_that_is_moved_away(tiny: ColBERT, path: Path, what: str) -> None:
+    """Its connections would go on writing to a file that nobody finds."""
+    backup = shutil.copy(path, path.with_name("backup.db"))
     with LocalStore(tiny, path.with_name("other.db")) as other:
         other.upsert([Document("other", "text")])
     with LocalStore(tiny, path) as store:
-        os.replace(path.with_name("other.db"), path)
-        with store._database.reading(), pytest.raises(StoreError, match="was replaced by another store"):
-            store.count()
-    path.unlink()
+        store.search(QUERY)
+        if what == "moved":
+            path.rename(path.with_name("moved.db"))
+        elif what == "deleted":
+            path.unlink()
+        else:
+            os.replace(backup if what == "replaced by itself" else other.path, path)
+        with pytest.raises(StoreError, match=MOVED) as caught:
+            store.upsert([Document("new", "text")])
+        assert caught.value.report.stored == []
+        for call in (store.count, store.iterate, store.vacuum, lambda: store.search(QUERY), lambda: store.get(["new"])):
+            with pytest.raises(StoreError, match=MOVED):
+                call()
+
+
+def test_another_store_written_over_it(tiny: ColBERT, path: Path) -> None:
+    with LocalStore(tiny, path.with_name("other.db")) as other:
+        other.upsert([Document("other", "text")])
     with LocalStore(tiny, path) as store:
-        path.unlink()
-        with store._database.reading(), pytest.raises(StoreError, match="unable to open database file"):
+        shutil.copyfile(other.path, path)
+        with store._database.reading(), pytest.raises(StoreError, match="was replaced by another store"):
             store.count()
 
 

@@ -39,8 +39,11 @@ class LocalStore(ThreadedStore):
 
     Share one between threads: any number of them search, one writes at a time. Several processes may open one file,
     on one machine, for which SQLite makes two more files beside it, `-wal` and `-shm`. What an upsert has written is
-    durable, portion by portion, whenever the process dies. A pickle holds model and path. A file in a folder that
-    cannot be written is taken for one that nobody changes.
+    durable, portion by portion, whenever the process dies. A file in a folder that cannot be written is taken for one
+    that nobody changes. A pickle holds model and path.
+
+    A forked child can use neither a store that was open before the fork nor open its file again, which SQLite does not
+    survive: start workers by `spawn`, or open the store after the fork.
 
     Args:
         model: Encodes documents and queries. A file keeps its fingerprint and opens with no other model.

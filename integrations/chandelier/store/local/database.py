@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -16,6 +17,8 @@ from chandelier.exceptions import StoreError
 __all__ = ["Database", "Settings"]
 
 Settings = dict[str, Any]
+Identity = tuple[int, int]
+"""Device and inode of a file."""
 
 APPLICATION_ID = int.from_bytes(b"chnd", "big")
 LAYOUT = 1
@@ -72,11 +75,14 @@ class Database:
         self._crossed_fork = False
         self._new_locks()
         self._look_at_path()
+        if self._identity() in INHERITED:
+            raise self.error("is open in the process that this one was forked from; start workers by spawn")
         connection = self._connect(create=True)
         with _closed_on_error(connection), self._errors():
             self._create(connection, {**wanted, **{k: v for k, v in defaults.items() if wanted[k] is None}})
             self.settings = self._verified(connection)
             self._check(wanted)
+        self._opened = self._identity()
         self._give(connection)
 
     @contextmanager
@@ -105,7 +111,12 @@ class Database:
                 self._idle.pop().close()
 
     def after_fork(self) -> None:
-        """In a forked child: leave the parent's connections and locks alone."""
+        """In a forked child: leave the parent's connections and locks alone.
+
+        What SQLite remembers of the parent's locks it takes for the child's: no connection to the same file is safe.
+        """
+        if self.path is not None and not self._closed:
+            INHERITED.add(self._opened)
         ABANDONED.extend(self._idle)
         self._idle = []
         self._crossed_fork = True
@@ -139,6 +150,15 @@ class Database:
         if os.path.exists(self.path) and 0 < os.path.getsize(self.path) < SMALLEST:
             raise self.error(f"file is not a database: {HINTS['file is not a database']}")
 
+    def _identity(self) -> Identity | None:
+        """Which file the path leads to now; None for none."""
+        if self.path is None:
+            return None
+        with suppress(OSError):
+            found = os.stat(self.path)
+            return found.st_dev, found.st_ino
+        return None
+
     # Connections
 
     @contextmanager
@@ -164,10 +184,15 @@ class Database:
     def _take(self) -> sqlite3.Connection:
         if self._closed:
             raise self.error("is closed")
+        if self._crossed_fork:
+            way_out = "open it in the process that uses it, and start workers by spawn"
+            raise self.error(f"was opened before a fork; {way_out}")
+        if self._identity() != self._opened:
+            raise self.error("was moved, deleted or replaced; open it again")
         with suppress(IndexError):
             return self._idle.pop()
         if self.path is None:
-            raise self.error("belongs to the process that made it; give forked ones a store with a path")
+            raise self.error("was interrupted and is lost; make a new one")
         connection = self._connect(create=False)
         with _closed_on_error(connection), self._errors():
             if self._verified(connection)["store"] != self.settings["store"]:
@@ -242,7 +267,16 @@ class Database:
 
     def _keep_log(self, connection: sqlite3.Connection) -> None:
         """A write-ahead log: readers and the writer do not wait for each other."""
-        connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        patient_until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            except sqlite3.OperationalError as error:  # SQLite itself does not wait for others that do the same
+                if "locked" not in str(error) or time.monotonic() > patient_until:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     def _is_empty(self, connection: sqlite3.Connection) -> bool:
         return _value(connection, "PRAGMA application_id") == 0 and not _value(
@@ -287,6 +321,9 @@ class Database:
                 raise self.damaged(words) from error
             raise self.error(f"{words}{hint}") from error
 
+
+INHERITED: set[Identity | None] = set()
+"""Files that were open in a process that this one was forked from."""
 
 ABANDONED: list[sqlite3.Connection] = []
 """Connections of a parent process: closing them here would meddle with its locks."""
