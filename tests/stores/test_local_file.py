@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reference import ids, random_documents, unit_rows
+from reference import best, ids, random_documents, unit_rows
 from workers import said, start
 
 from chandelier import ColBERT, Document, LocalStore, StoreError
@@ -129,6 +129,9 @@ def test_other_contents_are_refused_when_it_is_opened(
         "UPDATE documents SET metadata = '{' WHERE row = 5",
         "UPDATE settings SET value = 'x' WHERE name = 'deletions'",
         "UPDATE settings SET value = value + 1 WHERE name = 'tokens'",
+        "DELETE FROM sqlite_sequence",
+        "UPDATE sqlite_sequence SET seq = seq - 1",
+        "DELETE FROM history",
     ],
 )
 def test_contents_that_nobody_wrote_are_no_hits(tiny: ColBERT, path: Path, statement: str) -> None:
@@ -228,6 +231,27 @@ def test_an_older_copy_put_in_its_place(tiny: ColBERT, path: Path) -> None:
         assert "new" not in ids(store.search(QUERY, 100))
         store.upsert([Document("newer", "text", vectors=QUERY)])
         assert store.search(QUERY, 1)[0].id == "newer"
+
+
+@pytest.mark.parametrize("more", [5, 6, 9])
+def test_an_older_copy_that_others_went_on_with(tiny: ColBERT, path: Path, more: int) -> None:
+    """As many documents or more came after the copy, of the same lengths: it is not taken for what is in memory."""
+    backup = shutil.copy(path, path.with_name("backup.db"))
+    rows = unit_rows(np.random.default_rng(3), 28, 32).reshape(14, 2, 32)
+    ours = [Document(f"a{i}", "", vectors=rows[i]) for i in range(5)]
+    theirs = [Document(f"b{i}", "", vectors=rows[5 + i]) for i in range(more)]
+    with LocalStore(tiny, path) as store:
+        store.upsert(ours)
+        assert store.search(rows[0], 1)[0].id == "a0"
+        with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(path)) as target:
+            source.backup(target)
+        with LocalStore(tiny, path) as other:
+            other.upsert(theirs)
+            expected = [id for id, _ in best(rows[5], [*DOCUMENTS, *theirs], 100, "float32")]
+            assert ids(other.search(rows[5], 100)) == ids(store.search(rows[5], 100)) == expected
+        store.upsert(ours)
+        expected = [id for id, _ in best(rows[0], [*DOCUMENTS, *theirs, *ours], 100, "float32")]
+        assert ids(store.search(rows[0], 100)) == expected
 
 
 MOVED = r"store\.db: was moved, deleted or replaced; open it again"

@@ -30,6 +30,8 @@ SCHEMA = (
     "checksum INTEGER NOT NULL, metadata TEXT NOT NULL, text TEXT NOT NULL) STRICT",
     "CREATE TABLE vectors (row INTEGER PRIMARY KEY, tokens INTEGER NOT NULL, checksum INTEGER NOT NULL, "
     "data BLOB NOT NULL) STRICT",
+    # One row for each transaction that wrote: whether what is in memory is a past of the file, or of another one.
+    "CREATE TABLE history (number INTEGER PRIMARY KEY, mark BLOB NOT NULL) STRICT",
     # How long each document is, without walking over the vectors.
     "CREATE INDEX vectors_tokens ON vectors (row, tokens)",
 )
@@ -95,7 +97,10 @@ class Database:
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A connection whose changes all become durable at the end, or none if there is an exception."""
         with self._writer, self._transaction("BEGIN IMMEDIATE") as connection:
+            before = connection.total_changes
             yield connection
+            if connection.total_changes != before:
+                connection.execute("INSERT INTO history (mark) VALUES (randomblob(16))")
 
     def vacuum(self) -> None:
         """Give the room of what was deleted back to the file system."""

@@ -100,7 +100,7 @@ class Snapshot:
     @classmethod
     def of_nothing(cls) -> Snapshot:
         """The state before anything is stored."""
-        return cls(State(0, 0), ())
+        return cls(State(), ())
 
     @property
     def nbytes(self) -> int:
@@ -154,8 +154,8 @@ class Held:
         with self._lock:
             if self.newest.state == state:
                 return self.newest
-            went_back = not state.includes(known.state)  # an older copy was written over the file
-            base = self.newest if state.includes(self.newest.state) else known
+            went_back = not self._tables.became(connection, known.state)  # an older copy was written over the file
+            base = self.newest if self._tables.became(connection, self.newest.state) else known
             try:
                 snapshot = self._brought_to(state, connection, Snapshot.of_nothing() if went_back else base)
             except MemoryError as error:

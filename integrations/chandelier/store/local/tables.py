@@ -32,19 +32,19 @@ IDS_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How far the tables have come; both numbers only grow.
+    """How far the tables have come; the numbers only grow.
 
     Attributes:
         last: The highest row number given so far.
         deletions: How many documents were deleted or replaced so far.
+        changes: How many transactions wrote so far.
+        mark: Random bytes of the last of these.
     """
 
-    last: int
-    deletions: int
-
-    def includes(self, other: State) -> bool:
-        """Whether this is the other, or what became of it."""
-        return self.last >= other.last and self.deletions >= other.deletions
+    last: int = 0
+    deletions: int = 0
+    changes: int = 0
+    mark: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +132,18 @@ class Tables:
         """How far the tables have come."""
         found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
         last = 0 if found is None else found[0]
-        if not isinstance(last, int):
+        newest = connection.execute("SELECT coalesce(max(row), 0) FROM documents").fetchone()[0]
+        change = connection.execute("SELECT number, mark FROM history ORDER BY number DESC LIMIT 1").fetchone()
+        if not isinstance(last, int) or last < newest or (last and change is None):
             raise self._database.damaged("its counters")
-        return State(last, self._setting(connection, "deletions"))
+        return State(last, self._setting(connection, "deletions"), *(change or (0, b"")))
+
+    def became(self, connection: sqlite3.Connection, past: State) -> bool:
+        """Whether the tables were once in this state, which those of an older copy of the file were not."""
+        if past == State():
+            return True
+        found = connection.execute("SELECT mark FROM history WHERE number = ?", (past.changes,)).fetchone()
+        return found is not None and bool(found[0] == past.mark)
 
     def tokens(self, connection: sqlite3.Connection) -> int:
         """How many rows of vectors there are."""
