@@ -146,6 +146,16 @@ def test_storing_what_is_iterated(store: LocalStore) -> None:
     assert len(store.upsert(changed).stored) == store.count({"seen": True}) == store.count() == 1300
 
 
+def test_an_error_of_the_stream_carries_the_report(store: LocalStore) -> None:
+    def documents() -> Iterator[Document]:
+        yield from random_documents(600, 32)
+        raise OSError("the network is gone")
+
+    with pytest.raises(OSError, match="the network is gone") as caught:
+        store.upsert(documents())
+    assert caught.value.report.stored == ids(store.iterate()) == [f"doc-{i}" for i in range(512)]  # type: ignore[attr-defined]
+
+
 # Memory
 
 

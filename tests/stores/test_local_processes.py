@@ -9,7 +9,8 @@ import pickle
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from multiprocessing.connection import Connection
@@ -20,7 +21,7 @@ import pytest
 from reference import best, ids, random_documents, unit_rows
 from workers import fill, generation, said, search, start, store_one_by_one
 
-from chandelier import ColBERT, Document, LocalStore, StoreError
+from chandelier import ArgumentError, ColBERT, Document, LocalStore, StoreError
 
 # Other tests may have left threads behind; the children that are forked here use none of what those may hold.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -70,6 +71,75 @@ def test_tasks_search_while_others_write(store: LocalStore) -> None:
         assert await store.acount() == 40
 
     asyncio.run(all_at_once())
+
+
+def test_a_cancelled_upsert_writes_nothing_more(store: LocalStore) -> None:
+    """When the cancelled call has returned, what is stored next is not overwritten by what it had left."""
+    old, new = generation(0, 3000), generation(1, 3000)
+    taken = []
+
+    async def cancelled() -> None:
+        begun = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def stream() -> Iterator[Document]:
+            for document in old:
+                taken.append(document)
+                if len(taken) == 600:
+                    loop.call_soon_threadsafe(begun.set)
+                    time.sleep(0.05)
+                yield document
+
+        task = asyncio.create_task(store.aupsert(stream()))
+        await begun.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        there = store.count()
+        await store.aupsert(new[:1500])
+        await asyncio.sleep(0.3)
+        assert there == 512
+        assert len(taken) < 3000
+        assert store.count({"generation": 0}) == 0
+        assert await store.acount() == 1500
+
+    asyncio.run(cancelled())
+
+
+def test_aupsert_refuses_what_upsert_refuses(store: LocalStore) -> None:
+    for documents in (7, "ab", {"a": 1}, Document("a", "text"), ["a"]):
+        with pytest.raises(ArgumentError, match="documents"):
+            asyncio.run(store.aupsert(documents))  # type: ignore[arg-type]
+
+
+def test_aiterate_leaves_the_event_loop_alone(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its query nor its pages run there; a page of documents is one hop."""
+    store.upsert(generation(0, 100))
+    threads: list[int] = []
+    reading = store._database.reading
+
+    def watched() -> object:
+        threads.append(threading.get_ident())
+        return reading()
+
+    hops: list[object] = []
+    to_thread = asyncio.to_thread
+
+    def counted(*arguments: object, **options: object) -> object:
+        hops.append(arguments)
+        return to_thread(*arguments, **options)
+
+    async def read() -> list[Document]:
+        monkeypatch.setattr(store._database, "reading", watched)
+        monkeypatch.setattr(asyncio, "to_thread", counted)
+        return [document async for document in store.aiterate()]
+
+    assert ids(asyncio.run(read())) == [f"{i}" for i in range(100)]
+    assert threads
+    assert threading.get_ident() not in threads
+    assert len(hops) < 10
 
 
 def test_a_writer_is_found_by_a_store_that_has_searched(tiny: ColBERT, tmp_path: Path) -> None:
@@ -170,7 +240,7 @@ def forked(pipe: Connection, store: LocalStore) -> None:
         lambda: store.count(),
         lambda: store.iterate(),
         lambda: store.vacuum(),
-        *([] if store.path is None else [lambda: LocalStore(store._encoding.model, store.path)]),
+        *([] if store.path is None else [lambda: LocalStore(store.model, store.path)]),
     ]
     for call in calls:
         try:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any, Protocol, runtime_checkable
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator, Sized
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from chandelier.store.documents import Document, Hit, UpsertReport
 from chandelier.store.encoding import Query
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from chandelier.models import ColBERT
+
 __all__ = ["Store", "ThreadedStore"]
+
+PAGE = 32
+"""Documents that an asynchronous `iterate` fetches at once."""
 
 
 @runtime_checkable
@@ -19,6 +32,10 @@ class Store(Protocol):
     `filter` is the dialect of `chandelier.store.filters`, or an object of the engine's own. All methods raise a
     `StoreError` if the store cannot be read or written, and an `ArgumentError` that names the argument.
     """
+
+    @property
+    def model(self) -> ColBERT:
+        """What encodes documents and queries."""
 
     def upsert(
         self, documents: Iterable[Document], *, progress: bool = False, raise_on_failure: bool = False
@@ -94,7 +111,10 @@ class Store(Protocol):
     async def aupsert(
         self, documents: Iterable[Document], *, progress: bool = False, raise_on_failure: bool = False
     ) -> UpsertReport:
-        """As `upsert`, without blocking the event loop; so are the others."""
+        """As `upsert`, without blocking the event loop; so are the others.
+
+        A call that is cancelled stores nothing more once the `await` has returned.
+        """
 
     async def asearch(
         self,
@@ -140,13 +160,35 @@ class Store(Protocol):
     async def aclose(self) -> None:
         """As `close`."""
 
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
 
 class ThreadedStore:
     """The asynchronous half of a store whose engine only has a synchronous one: each call in a worker thread."""
 
-    async def aupsert(self: Store, *arguments: Any, **options: Any) -> UpsertReport:
-        """As `upsert`, in a worker thread; so are the others."""
-        return await asyncio.to_thread(self.upsert, *arguments, **options)
+    async def aupsert(self: Store, documents: Iterable[Document], **options: Any) -> UpsertReport:
+        """As `upsert`, in a worker thread; so are the others.
+
+        A call that is cancelled takes no more documents, and returns when those that it has taken are stored.
+        """
+        stop = threading.Event()
+        upsert = partial(self.upsert, _until(stop, documents), **options)
+        work = asyncio.get_running_loop().run_in_executor(None, copy_context().run, upsert)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            stop.set()
+            while not work.done():
+                with suppress(asyncio.CancelledError):  # however often it is cancelled
+                    await asyncio.wait([work])
+            work.exception()  # `_Stopped`, or what matters no longer
+            raise
 
     async def asearch(self: Store, *arguments: Any, **options: Any) -> list[Hit]:
         """As `search`."""
@@ -174,22 +216,57 @@ class ThreadedStore:
 
     async def aiterate(self: Store, **options: Any) -> AsyncIterator[Document]:
         """As `iterate`."""
-        documents, end = self.iterate(**options), object()
-        while (document := await asyncio.to_thread(next, documents, end)) is not end:
-            yield document  # type: ignore[misc]
+        documents = await asyncio.to_thread(self.iterate, **options)
+        while page := await asyncio.to_thread(lambda: list(islice(documents, PAGE))):
+            for document in page:
+                yield document
 
     async def aclose(self: Store) -> None:
         """As `close`."""
         await asyncio.to_thread(self.close)
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self: Store, *_: object) -> None:
         self.close()
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self: Store, *_: object) -> None:
         await self.aclose()
+
+
+class _Stopped(Exception):
+    """Ends a stream of documents that nobody waits for any more."""
+
+
+class _Until:
+    """Documents, until an event is set."""
+
+    def __init__(self, stop: threading.Event, documents: Iterable[Document]) -> None:
+        self._stop = stop
+        self._documents = documents
+
+    def __iter__(self) -> Iterator[Document]:
+        for document in self._documents:
+            if self._stop.is_set():
+                raise _Stopped
+            yield document
+        if self._stop.is_set():  # what was taken but not yet stored is left out
+            raise _Stopped
+
+
+class _SizedUntil(_Until):
+    """The same of a known number, which a bar shows."""
+
+    def __len__(self) -> int:
+        return len(self._documents)  # type: ignore[arg-type]
+
+
+def _until(stop: threading.Event, documents: Iterable[Document]) -> Iterable[Document]:
+    """The documents, until an event is set; what is no stream of documents is left for `upsert` to refuse."""
+    if isinstance(documents, (str, bytes, dict)) or not isinstance(documents, Iterable):
+        return documents
+    return (_SizedUntil if isinstance(documents, Sized) else _Until)(stop, documents)

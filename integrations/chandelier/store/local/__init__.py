@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
-from chandelier.exceptions import ArgumentError, StoreError
+from chandelier.exceptions import ArgumentError
 from chandelier.multivectors import checked_count, checked_path
 from chandelier.store.documents import Document, Hit, UpsertReport, checked_ids
 from chandelier.store.encoding import Encoding, Query, checked_query, checked_search
@@ -113,6 +113,11 @@ class LocalStore(ThreadedStore):
         OPEN.add(self)
 
     @property
+    def model(self) -> ColBERT:
+        """What encodes documents and queries."""
+        return self._encoding.model
+
+    @property
     def path(self) -> str | None:
         """The file; None for a store in memory."""
         return self._database.path
@@ -140,8 +145,9 @@ class LocalStore(ThreadedStore):
                 pass
             for entries in intake:
                 self._store(entries, intake)
-        except StoreError as error:
-            error.report = intake.report
+        except BaseException as error:
+            with suppress(Exception):
+                error.report = intake.report  # type: ignore[attr-defined]
             raise
         return intake.finish(self._database.name, raise_on_failure)
 
@@ -254,13 +260,13 @@ class LocalStore(ThreadedStore):
         self._held.release()
 
     def __repr__(self) -> str:
-        return f"LocalStore(path={self.path!r}, model={self._encoding.model.name!r}, datatype={self.datatype!r})"
+        return f"LocalStore(path={self.path!r}, model={self.model.name!r}, datatype={self.datatype!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.path is None:
             raise self._database.error("cannot be pickled; give it a path")
         factor, protected = self._encoding.pooling
-        return _reopened, (self._encoding.model, self.path, self.datatype, factor, protected, self._memory_limit)
+        return _reopened, (self.model, self.path, self.datatype, factor, protected, self._memory_limit)
 
     def _store(self, entries: list[Entry], intake: Intake) -> None:
         """One portion."""
