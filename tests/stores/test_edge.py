@@ -78,6 +78,36 @@ def test_more_candidates_find_more(tiny: ColBERT, path: Path, prefetch: Any) -> 
                 assert hit.score == pytest.approx(maxsim64(query, rows, "float32"), abs=1e-4)
 
 
+def quantized(layout: Any) -> edge.EdgeConfig:
+    """The rows with a graph over them, and one bit of each value beside them, which searches prefer."""
+    vectors = {
+        "colbert": edge.EdgeVectorParams(
+            size=layout.dim,
+            distance=edge.Distance.Dot,
+            multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
+            quantization_config=edge.BinaryQuantizationConfig(memory=edge.Memory.Cached),
+            hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
+        ),
+        "prefetch": edge.EdgeVectorParams(size=32, distance=edge.Distance.Dot),
+    }
+    return edge.EdgeConfig(vectors=vectors)
+
+
+def test_scores_are_maxsim_over_quantized_rows(tiny: ColBERT, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a collection was made with; a server reads the same parameters as this engine."""
+    monkeypatch.setattr("chandelier.qdrant_edge.shard._config", quantized)
+    documents = random_documents(1000, 32)
+    queries = [unit_rows(np.random.default_rng(seed), 8, 32) for seed in range(5)]
+    with QdrantEdgeStore(path, tiny, prefetch=MeanVector(32), datatype="float32") as store:
+        store.upsert(documents)
+        store.optimize()
+        for options in ({"exact": True}, {"depth": 1000}):
+            for query, hits in zip(queries, store.search_many(queries, 10, **options), strict=True):
+                expected = best(query, documents, 10, "float32")
+                assert ids(hits) == [id for id, _ in expected]
+                assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-4)
+
+
 def test_words_find_what_rows_do_not(tiny: ColBERT, path: Path) -> None:
     """A document whose rows are far from the query is a candidate for its words alone."""
     rng = np.random.default_rng(6)

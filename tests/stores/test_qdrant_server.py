@@ -420,6 +420,23 @@ def test_scores_are_maxsim_within_float16(connect: Callable[..., Remote]) -> Non
         assert np.allclose([hit.score for hit in hits], exact[best], atol=2e-3)
 
 
+def test_scores_are_asked_for_exactly(
+    connect: Callable[..., Remote], server: QdrantLoopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server with quantized rows, or a graph over them, would use those; candidates it may find as it likes."""
+    remote = connect(prefetch=MeanVector(DIM))
+    remote.upsert(documents(3))
+    asked: list[models.QueryRequest] = []
+    query_points = server._engine.query_points
+    monkeypatch.setattr(
+        server._engine, "query_points", lambda name, body: asked.append(body) or query_points(name, body)
+    )
+    remote.search("anything")
+    remote.search("anything", exact=True)
+    assert [request.params.exact for request in asked] == [True, True]
+    assert [leaf.params for leaf in asked[0].prefetch] == [None]
+
+
 def test_filters_reach_the_prefetch(connect: Callable[..., Remote]) -> None:
     remote = connect(prefetch=MeanVector(DIM), payload_indexes={"n": "integer"})
     remote.upsert(documents(200))

@@ -36,6 +36,10 @@ REST_BYTES, ASYNC_REST_BYTES, GRPC_BYTES = 24 << 20, 2 << 20, 16 << 20
 """A request: three quarters of the 32 MiB that a server takes over REST; less with an asynchronous client, which writes
 its JSON in the event loop; and what we hold to over gRPC."""
 
+EXACT = models.SearchParams(exact=True)
+"""Neither quantized rows nor a graph over them: scores are MaxSim, also in a collection that others configured. Local
+mode knows nothing else, and warns of it."""
+
 LOCAL_MANY = 20_000
 OLDEST = (1, 16)
 """The first server that keeps metadata with a collection."""
@@ -214,6 +218,7 @@ class ClientEngine:
             query=request.rows.tolist(),
             using=ROWS,
             filter=filter,
+            params=None if self.is_local else EXACT,
             limit=request.limit,
             with_payload=True,
             with_vector=[ROWS] if with_rows else False,

@@ -275,6 +275,7 @@ def _request(request: Request, filter: Any, with_rows: bool) -> edge.QueryReques
         prefetches=leaves or None,
         query=edge.Query.Nearest(request.rows.tolist(), using=ROWS),
         filter=filter,
+        params=edge.SearchParams(exact=True),  # neither quantized rows nor a graph over them
         limit=request.limit,
         with_payload=True,
         with_vector=[ROWS] if with_rows else False,
