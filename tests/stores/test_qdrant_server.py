@@ -330,14 +330,38 @@ def test_a_timeout_is_tried_in_smaller_parts(connect: Callable[..., Remote], ser
 
 
 @pytest.mark.parametrize("kind", ["grpc", "async grpc"])
-def test_a_server_that_never_answers_does_not_hold_a_client_without_timeout(
+def test_a_write_over_grpc_has_a_deadline(
+    connect: Callable[..., Remote], server: QdrantLoopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody gave one, and the request goes around the client, which would have."""
+    monkeypatch.setattr("chandelier.qdrant.client.GRPC_SECONDS", 1)
+    remote = connect(retries=0)
+    server.faults.append(Fault("upsert", delay=20))
+    report = remote.upsert(documents(1))
+    assert "no answer in time" in report.failed["doc-0"]
+
+
+def test_the_timeout_is_passed_on(
     connect: Callable[..., Remote], server: QdrantLoopback, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qdrant_client.qdrant_remote.QdrantRemote.DEFAULT_GRPC_TIMEOUT", 1)  # 5, in earnest
-    remote = connect()
-    server.faults.append(Fault("upsert", delay=1.6))
-    assert len(remote.upsert(documents(8)).stored) == 8
-    assert [call.points for call in upserts(server)] == [8, 8]
+    remote = connect(timeout=7)
+    given: dict[str, Any] = {}
+
+    def note(name: str) -> None:
+        method = getattr(remote._client, name)
+        monkeypatch.setattr(
+            remote._client, name, lambda **options: given.update({name: options.get("timeout")}) or method(**options)
+        )
+
+    names = {"query_batch_points", "retrieve", "count", "delete"} | ({"upsert"} if "grpc" not in kind else set())
+    for name in names:
+        note(name)
+    remote.upsert(documents(3))
+    remote.search("anything")
+    remote.get(["doc-1"])
+    remote.count()
+    remote.delete(["doc-1"])
+    assert given == dict.fromkeys(names, 7)
 
 
 def test_a_dead_server_ends_an_upsert_with_a_report(connect: Callable[..., Remote], server: QdrantLoopback) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
-from qdrant_client.qdrant_remote import QdrantRemote
 
 from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.qdrant.layout import SETTINGS, check_collection, creation, kept_settings
@@ -39,6 +38,9 @@ its JSON in the event loop; and what we hold to over gRPC."""
 EXACT = models.SearchParams(exact=True)
 """Neither quantized rows nor a graph over them: scores are MaxSim, also in a collection that others configured. Local
 mode knows nothing else, and warns of it."""
+
+GRPC_SECONDS = 60
+"""To write over gRPC, if nobody says: without a deadline it would wait for ever, and the client's 5 s are too few."""
 
 LOCAL_MANY = 20_000
 OLDEST = (1, 16)
@@ -123,8 +125,7 @@ class ClientEngine:
         """Store points; the answer comes when they are stored."""
         if self.is_grpc:
             request = yield from work(lambda: upsert_message(self._collection, points))
-            own = self._client.init_options.get("timeout") or QdrantRemote.DEFAULT_GRPC_TIMEOUT
-            timeout = self._timeout.get("timeout", own)
+            timeout = self._timeout.get("timeout", self._client.init_options.get("timeout") or GRPC_SECONDS)
             yield Call(lambda: self._client.grpc_points.Upsert(request, timeout=timeout))
         else:
             # Local mode keeps single precision, so it is given all digits.
@@ -141,31 +142,37 @@ class ClientEngine:
     def retrieve(self, uuids: Sequence[str], with_rows: bool) -> Steps[list[Found]]:
         """The points that are there."""
         vectors = [ROWS] if with_rows else False
-        points = yield self._call("retrieve", ids=list(uuids), with_payload=True, with_vectors=vectors)
+        points = yield self._call("retrieve", ids=list(uuids), with_payload=True, with_vectors=vectors, **self._timeout)
         return [self._found(point) for point in points]
 
     def scroll(self, filter: Any, limit: int, after: Any, with_rows: bool) -> Steps[tuple[list[Found], Any]]:
         """A page of points, and where the next one begins."""
         vectors = [ROWS] if with_rows else False
         points, after = yield self._call(
-            "scroll", scroll_filter=filter, limit=limit, offset=after, with_payload=True, with_vectors=vectors
+            "scroll",
+            scroll_filter=filter,
+            limit=limit,
+            offset=after,
+            with_payload=True,
+            with_vectors=vectors,
+            **self._timeout,
         )
         return [self._found(point) for point in points], after
 
     def count(self, filter: Any) -> Steps[int]:
         """How many points pass."""
-        answer = yield self._call("count", count_filter=filter, exact=True)
+        answer = yield self._call("count", count_filter=filter, exact=True, **self._timeout)
         return int(answer.count)
 
     def count_of(self, uuids: Sequence[str]) -> Steps[int]:
         """How many of these are there."""
-        points = yield self._call("retrieve", ids=list(uuids), with_payload=False, with_vectors=False)
+        points = yield self._call("retrieve", ids=list(uuids), with_payload=False, with_vectors=False, **self._timeout)
         return len(points)
 
     def delete(self, uuids: Sequence[str] | None, filter: Any) -> Steps[None]:
         """Delete points by id, or those that pass."""
         those = models.FilterSelector(filter=filter) if uuids is None else models.PointIdsList(points=list(uuids))
-        yield self._call("delete", points_selector=those, wait=True)
+        yield self._call("delete", points_selector=those, wait=True, **self._timeout)
 
     def is_indexed(self) -> Steps[bool]:
         """Whether the server's optimizer has nothing left to do."""

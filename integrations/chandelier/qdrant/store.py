@@ -56,7 +56,8 @@ class QdrantStore(PointStore):
         create_options: More arguments for `create_collection`: `shard_number`, `quantization_config`, ...
         adopt: Take over a collection that keeps no fingerprint, because you know that this model wrote it.
         retries: How often a request is tried again.
-        timeout: Seconds for a request to write or search, instead of the client's own.
+        timeout: Seconds for a request to write, search, read or delete, instead of the client's own, which are 5 if it
+            was not told; 60 to write over gRPC. (A gRPC client gives up a deletion after its own in any case.)
 
     Raises:
         ArgumentError: If an argument is out of range; it names it.
