@@ -401,6 +401,33 @@ def test_ctrl_c_does_not_wait_for_a_dead_server(
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("kind", ["rest", "grpc"])
+@pytest.mark.parametrize("fault", [Fault("upsert", status=503), Fault("upsert", delay=0.5)])
+def test_a_cancelled_write_is_over(
+    connect: Callable[..., Remote], server: QdrantLoopback, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    """The thread of a synchronous client would go on, and write over what came after it."""
+    monkeypatch.setattr("chandelier.qdrant.failures.FIRST_WAIT", 0.5)
+    store = connect().store
+    server.faults += [fault] * 2
+
+    async def cancelled() -> int:
+        old = asyncio.create_task(store.aupsert([Document("a", "old")]))
+        while not upserts(server):
+            await asyncio.sleep(0.01)
+        old.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await old
+        server.faults.clear()
+        assert (await store.aupsert([Document("a", "new")])).stored == ["a"]
+        calls = len(upserts(server))
+        await asyncio.sleep(1)
+        assert (await store.aget(["a"]))[0].text == "new"
+        return len(upserts(server)) - calls
+
+    assert asyncio.run(cancelled()) == 0
+
+
 def test_every_write_is_waited_for(connect: Callable[..., Remote], server: QdrantLoopback) -> None:
     remote = connect()
     remote.upsert(documents(600))

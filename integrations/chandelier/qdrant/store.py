@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -129,16 +130,16 @@ class QdrantStore(PointStore):
             await arun(self._operations.open(), partial(self._aask, patience=self._patience.at_first()))
             self._opened = True
 
-    def _run(self, steps: Steps[T]) -> T:
+    def _run(self, steps: Steps[T], stopped: threading.Event | None = None) -> T:
         if self._is_async:
             steps.close()
             message = f"{self._operations.name}: has an AsyncQdrantClient; await asearch, aupsert, ..., or give a"
             raise StoreError(f"{message} QdrantClient", store=self._operations.name)
-        return super()._run(steps)
+        return super()._run(steps, stopped)
 
-    async def _arun(self, steps: Steps[T]) -> T:
+    async def _arun(self, steps: Steps[T], *, writes: bool = False) -> T:
         if not self._is_async:
-            return await asyncio.to_thread(self._run, steps)
+            return await super()._arun(steps, writes=writes)
         await self.aopen()
         return await arun(steps, self._aask)
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeVar
 
 from chandelier.exceptions import StoreError
@@ -50,12 +49,8 @@ class PointStore:
     def _send_ahead(self, intake: Intake) -> None:
         stopped = threading.Event()
 
-        def wait(seconds: float) -> None:
-            if stopped.wait(seconds):
-                raise StoreError(f"{self._operations.name}: interrupted", store=self._operations.name)
-
         def send(entries: list[Entry]) -> None:
-            run(self._operations.store(intake, entries), partial(self._ask, wait=wait))
+            self._run(self._operations.store(intake, entries), stopped)
 
         with ThreadPoolExecutor(1) as sender:  # one thread, so that of two documents with one id the later one stays
             try:
@@ -67,7 +62,7 @@ class PointStore:
                 if sent is not None:
                     sent.result()
             finally:
-                stopped.set()  # after Ctrl-C, or if the documents failed: what is sent is finished, and not tried again
+                stopped.set()  # after Ctrl-C, or if the documents failed
 
     def search(
         self,
@@ -181,7 +176,7 @@ class PointStore:
             while (entries := await asyncio.to_thread(next, portions, None)) is not None:
                 if sent is not None:
                     await sent
-                sent = asyncio.create_task(self._arun(self._operations.store(intake, entries)))
+                sent = asyncio.create_task(self._arun(self._operations.store(intake, entries), writes=True))
             if sent is not None:
                 await sent
         except StoreError as error:
@@ -229,11 +224,11 @@ class PointStore:
 
     async def adelete(self, ids: Iterable[str] | None = None, *, filter: Any = None) -> int:
         """As `delete`."""
-        return await self._arun(self._operations.delete(ids, filter))
+        return await self._arun(self._operations.delete(ids, filter), writes=True)
 
     async def adelete_all(self) -> int:
         """As `delete_all`."""
-        return await self._arun(self._operations.delete_all())
+        return await self._arun(self._operations.delete_all(), writes=True)
 
     async def acount(self, filter: Any = None) -> int:
         """As `count`."""
@@ -278,12 +273,40 @@ class PointStore:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _run(self, steps: Steps[T]) -> T:
-        return run(steps, self._ask)
+    def _run(self, steps: Steps[T], stopped: threading.Event | None = None) -> T:
+        """Run an operation until it ends or is `stopped`: then what is sent is finished, and nothing sent again."""
+        if stopped is None:
+            return run(steps, self._ask)
 
-    async def _arun(self, steps: Steps[T]) -> T:
-        return await asyncio.to_thread(self._run, steps)
+        def wait(seconds: float) -> None:
+            if stopped.wait(seconds):
+                raise StoreError(f"{self._operations.name}: interrupted", store=self._operations.name)
+
+        def ask(call: Call) -> Any:
+            wait(0)
+            return self._ask(call, wait)
+
+        return run(steps, ask)
+
+    async def _arun(self, steps: Steps[T], *, writes: bool = False) -> T:
+        """Run an operation in a thread; a write that is cancelled has ended when this does, so that the next one wins."""
+        stopped = threading.Event()
+        thread = asyncio.ensure_future(asyncio.to_thread(self._run, steps, stopped))
+        try:
+            return await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            stopped.set()
+            thread.add_done_callback(_taken)
+            if writes:
+                await asyncio.wait([thread])
+            raise
 
     def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep) -> Any:
         """The answer of the engine; `wait` is how time passes before it is asked again."""
         return call.function()
+
+
+def _taken(thread: asyncio.Future[Any]) -> None:
+    """Nobody asks any more what became of it: asyncio is not to complain of that."""
+    if not thread.cancelled():
+        thread.exception()
