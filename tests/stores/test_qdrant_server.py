@@ -286,6 +286,19 @@ def test_the_document_at_fault_is_found(connect: Callable[..., Remote], server: 
     assert list(raised.value.report.failed) == ["long"]
 
 
+def test_halves_are_reported_as_they_end(connect: Callable[..., Remote], server: QdrantLoopback) -> None:
+    """The first half is stored, the second is refused by a server that has had enough."""
+    remote = connect(retries=0)
+    server.faults += [
+        Fault("upsert", status=400, message="Wrong input: a reason"),
+        Fault("upsert"),
+        Fault("upsert", status=403, message="Forbidden: no write access"),
+    ]
+    with pytest.raises(StoreError, match="no write access") as raised:
+        remote.upsert(documents(8))
+    assert raised.value.report.stored == stored_ids(remote) == [f"doc-{i}" for i in range(4)]
+
+
 @pytest.mark.parametrize("drop", ["before", "middle", "after", "answer"])
 def test_a_lost_connection_loses_and_doubles_nothing(
     connect: Callable[..., Remote], server: QdrantLoopback, drop: str

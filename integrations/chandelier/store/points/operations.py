@@ -121,12 +121,9 @@ class Operations:
             else:
                 fitting.append(entry)
         points = yield from work(lambda: self._points(fitting))
-        ids = {point.uuid: entry for point, entry in zip(points, fitting, strict=True)}
+        by_uuid = {point.uuid: entry for point, entry in zip(points, fitting, strict=True)}
         for batch in self._batches(points):
-            refused = yield from self._send(batch)
-            intake.stored(ids[point.uuid] for point in batch if point.uuid not in refused)
-            for uuid, reason in refused.items():
-                intake.refused(ids[uuid].id, reason)
+            yield from self._send(batch, by_uuid, intake)
 
     def search(
         self,
@@ -217,9 +214,11 @@ class Operations:
             yield from self._engine.delete(None, wanted)
         return count
 
-    def _send(self, points: Sequence[Point]) -> Steps[dict[str, str]]:
-        """Store points; of a batch that is refused the halves are tried, down to those that are at fault."""
-        refused: dict[str, str] = {}
+    def _send(self, points: Sequence[Point], entries: Mapping[str, Entry], intake: Intake) -> Steps[None]:
+        """Store points; of a batch that is refused the halves are tried, down to those that are at fault.
+
+        What became of each part is taken down at once, since the next one may end the upsert.
+        """
         pending = [points]
         while pending:
             batch = pending.pop()
@@ -227,11 +226,12 @@ class Operations:
                 yield from self._engine.upsert(batch)
             except Refusal as error:
                 if len(batch) == 1:
-                    refused[batch[0].uuid] = str(error)
+                    intake.refused(entries[batch[0].uuid].id, str(error))
                 else:
                     half = len(batch) // 2
                     pending += [batch[half:], batch[:half]]
-        return refused
+            else:
+                intake.stored(entries[point.uuid] for point in batch)
 
     def _batches(self, points: Sequence[Point]) -> Iterator[list[Point]]:
         batch: list[Point] = []
