@@ -222,6 +222,14 @@ def test_a_closed_client_is_named(client: QdrantClient, tiny: ColBERT) -> None:
         store.search("bread")
 
 
+def test_a_collection_that_went_away_ends_an_upsert(client: QdrantClient, tiny: ColBERT) -> None:
+    store = QdrantStore(client, "notes", tiny)
+    client.delete_collection("notes")
+    with pytest.raises(StoreError, match="not found") as raised:
+        store.upsert([Document("a", "bread"), Document("b", "paris")])
+    assert not raised.value.report.failed
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -13,13 +13,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from qdrant_client import models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException
 
 from chandelier import ArgumentError, ColBERT, MeanVector, Muvera, maxsim
 from chandelier.exceptions import PartialUpsertError, StoreError
 from chandelier.qdrant import QdrantStore
+from chandelier.qdrant.failures import Patience
 from chandelier.store import Document, UpsertReport
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts no folder on the path
@@ -199,6 +203,12 @@ def test_an_old_server_is_refused(connect: Callable[..., Remote], server: Qdrant
     server.version = "1.15.4"
     with pytest.raises(StoreError, match=r"the server is Qdrant 1\.15\.4, wanted 1\.16 or newer"):
         connect()
+    for version in ("x.y", "", "1", "unknown"):
+        server.version = version
+        with pytest.raises(StoreError, match=f"the server is Qdrant {version}, wanted"):
+            connect()
+    server.version = "2.0-dev"
+    assert connect().count() == 0
 
 
 def test_a_wrong_key_is_named(connect: Callable[..., Remote], server: QdrantLoopback) -> None:
@@ -210,6 +220,16 @@ def test_a_wrong_key_is_named(connect: Callable[..., Remote], server: QdrantLoop
 def test_an_answer_lost_while_the_collection_is_made(connect: Callable[..., Remote], server: QdrantLoopback) -> None:
     server.faults.append(Fault("create_collection", drop="after"))
     assert connect().count() == 0
+
+
+def test_a_channel_that_was_closed_ends_an_upsert(connect: Callable[..., Remote]) -> None:
+    """It refuses no document: none of the others would be taken either."""
+    remote = connect()
+    assert remote.count() == 0
+    remote.client("close")
+    with pytest.raises(StoreError, match="closed") as raised:
+        remote.upsert(documents(4))
+    assert not raised.value.report.failed
 
 
 # Documents
@@ -325,6 +345,40 @@ def test_a_server_that_asks_to_wait_is_waited_for(connect: Callable[..., Remote]
     started = time.monotonic()
     assert len(remote.upsert(documents(5)).stored) == 5
     assert time.monotonic() - started >= 1
+
+
+def test_a_server_that_asks_to_wait_for_long_is_not(connect: Callable[..., Remote], server: QdrantLoopback) -> None:
+    remote = connect()
+    server.faults.append(Fault("upsert", status=429, retry_after=3600))
+    with pytest.raises(StoreError, match="the server asks to wait 3,600 seconds"):
+        remote.upsert(documents(5))
+    assert len(upserts(server)) == 1
+
+
+def test_long_waits_are_logged(
+    connect: Callable[..., Remote],
+    server: QdrantLoopback,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("chandelier.qdrant.store.LONG_WAIT", 0.9)
+    remote = connect()
+    server.faults += [Fault("upsert", status=503), Fault("upsert", status=429, retry_after=1)]
+    remote.upsert(documents(5))
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("chandelier", "WARNING")
+    assert record.message.endswith("trying again in 1 seconds")
+
+
+def test_waits_grow_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chandelier.qdrant.failures.FIRST_WAIT", 0.5)
+    error = ResponseHandlingException(httpx.ConnectError("refused"))
+    for tried, longest in enumerate([0.5, 1, 2, 4, 8, 16, 30, 30]):
+        waits = [Patience(8).wait(error, tried) for _ in range(200)]
+        assert longest / 2 <= min(waits) < 0.6 * longest < 0.9 * longest < max(waits) <= longest
+    assert Patience(8).wait(error, 8) is None
+    assert Patience(8).wait(ValueError("not that"), 0) is None
+    assert Patience(8).wait(ResourceExhaustedResponse("", 0), 0) >= 0.25, "not at once, though it asks for nothing"
 
 
 def test_what_will_not_pass_is_not_tried_again(connect: Callable[..., Remote], server: QdrantLoopback) -> None:

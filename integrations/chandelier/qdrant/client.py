@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -96,7 +97,8 @@ class ClientEngine:
         arguments = creation(layout, self._create_options)
         if not self.is_local:
             version = (yield self._call("info")).version
-            if tuple(map(int, version.split("-")[0].split(".")[:2])) < OLDEST:
+            numbers = re.match(r"(\d+)\.(\d+)", str(version))
+            if numbers is None or tuple(map(int, numbers.groups())) < OLDEST:
                 wanted = f"wanted {OLDEST[0]}.{OLDEST[1]} or newer, which keeps metadata with a collection"
                 raise StoreError(f"{self._name}: the server is Qdrant {version}, {wanted}", store=self._collection)
         if not (yield self._call("collection_exists")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,26 @@ from chandelier.store.points.engine import Refusal
 
 __all__ = ["ERRORS", "Patience", "TimedOut", "translated"]
 
-ERRORS = (ApiException, QdrantException, grpc.RpcError, httpx.HTTPError, ValueError, RuntimeError, AssertionError)
+ERRORS = (
+    ApiException,
+    QdrantException,
+    grpc.RpcError,
+    grpc.aio.BaseError,
+    httpx.HTTPError,
+    ValueError,
+    RuntimeError,
+    AssertionError,
+)
 """What the client raises; local mode and a closed client raise builtin errors."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 """Seconds before a request is tried again: doubled each time, and up to a half less at random."""
+
+LONGEST_ASKED = 120
+"""Seconds that a server may ask to wait; after more, whoever called may know better."""
+
+NO_REFUSAL = re.compile("Cannot invoke RPC on closed channel|Collection .* not found")
+"""What a `ValueError` says that is not about what was sent."""
 
 RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.ABORTED, grpc.StatusCode.CANCELLED)
 REFUSED = (
@@ -56,10 +72,9 @@ class Patience:
         # A request that timed out is tried once more as it is, and then in smaller parts.
         if tried and is_timeout(error):
             return None
-        if isinstance(error, ResourceExhaustedResponse):
-            return float(error.retry_after_s)
+        asked = error.retry_after_s if isinstance(error, ResourceExhaustedResponse) else 0
         longest: float = min(LONGEST_WAIT, FIRST_WAIT * 2**tried)
-        return longest * random.uniform(0.5, 1.0)
+        return None if asked > LONGEST_ASKED else max(float(asked), longest * random.uniform(0.5, 1.0))
 
 
 def is_timeout(error: Exception) -> bool:
@@ -94,9 +109,12 @@ def translated(error: Exception, store: str) -> StoreError:
         kind = Refusal if _code(error) in REFUSED or _is_too_large(error) else StoreError
         name = getattr(_code(error), "name", "gRPC error")
         return kind(f"{store}: {name}: {_details(error)}", store=store)
+    text = _one_line(error)
+    if isinstance(error, ResourceExhaustedResponse):
+        return StoreError(f"{store}: {text}; the server asks to wait {error.retry_after_s:,} seconds", store=store)
     # Local mode checks a whole batch before it writes, and says what it refuses by a ValueError.
-    kind = Refusal if isinstance(error, ValueError) else StoreError
-    return kind(f"{store}: {_one_line(error)}", store=store)
+    kind = Refusal if isinstance(error, ValueError) and not NO_REFUSAL.match(text) else StoreError
+    return kind(f"{store}: {text}", store=store)
 
 
 def _server_says(content: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,10 @@ from chandelier.store.points.store import PointStore
 __all__ = ["QdrantStore"]
 
 T = TypeVar("T")
+
+LOG = logging.getLogger("chandelier")
+LONG_WAIT = 5
+"""Seconds of waiting that somebody may wonder about."""
 
 
 class QdrantStore(PointStore):
@@ -164,6 +169,8 @@ class QdrantStore(PointStore):
         wait = (patience or self._patience).wait(error, tried)
         if wait is None:
             raise translated(error, self._operations.name) from error
+        if wait >= LONG_WAIT:
+            LOG.warning("%s; trying again in %.0f seconds", translated(error, self._operations.name), wait)
         return wait
 
 
