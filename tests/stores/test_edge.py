@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 import threading
 from pathlib import Path
@@ -376,6 +378,14 @@ def test_everything_after_close_is_an_error(tiny: ColBERT, path: Path) -> None:
         with pytest.raises(StoreError, match="the store is closed"):
             call()
     store.close()
+
+
+def test_the_model_is_known_and_the_store_stays_where_it_is(tiny: ColBERT, path: Path) -> None:
+    with QdrantEdgeStore(path, tiny) as store:
+        assert store.model is tiny
+        for move in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(StoreError, match="cannot be pickled or copied"):
+                move(store)
 
 
 def test_a_nest_that_the_engine_cannot_read_again_is_refused(tiny: ColBERT, path: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
+import pickle
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,6 +222,48 @@ def test_a_closed_client_is_named(client: QdrantClient, tiny: ColBERT) -> None:
     client.close()
     with pytest.raises(StoreError, match="closed"):
         store.search("bread")
+
+
+def test_everything_after_close_is_an_error(client: QdrantClient, tiny: ColBERT) -> None:
+    with QdrantStore(client, "notes", tiny) as store:
+        store.upsert([Document("a", "a"), Document("b", "b")])
+        iterator = store.iterate()
+    calls = [
+        lambda: store.upsert([Document("a", "a")]),
+        lambda: store.search("a"),
+        lambda: store.get(["a"]),
+        lambda: store.delete(["a"]),
+        lambda: store.delete_all(),
+        lambda: store.count(),
+        lambda: next(iterator),
+        lambda: store.wait_until_indexed(),
+        lambda: asyncio.run(store.asearch("a")),
+    ]
+    for call in calls:
+        with pytest.raises(StoreError, match="the store is closed"):
+            call()
+    store.close()
+    assert QdrantStore(client, "notes", tiny).count() == 2, "the client is its owner's"
+
+
+def test_after_aclose_too(tiny: ColBERT) -> None:
+    async def closed() -> None:
+        client = AsyncQdrantClient(":memory:")
+        async with QdrantStore(client, "notes", tiny) as store:
+            assert await store.acount() == 0
+        with pytest.raises(StoreError, match="the store is closed"):
+            await store.acount()
+        await client.close()
+
+    asyncio.run(closed())
+
+
+def test_the_model_is_known_and_the_store_stays_where_it_is(client: QdrantClient, tiny: ColBERT) -> None:
+    store = QdrantStore(client, "notes", tiny)
+    assert store.model is tiny
+    for move in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(StoreError, match=r"cannot be pickled or copied: .*; make a store where it is used"):
+            move(store)
 
 
 def test_a_collection_that_went_away_ends_an_upsert(client: QdrantClient, tiny: ColBERT) -> None:

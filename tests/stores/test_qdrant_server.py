@@ -571,6 +571,21 @@ def test_several_queries_are_one_request(connect: Callable[..., Remote], server:
     assert [(call.operation, call.points) for call in server.calls[calls:]] == [("query_batch_points", 3)]
 
 
+def test_many_queries_are_several_requests(connect: Callable[..., Remote], server: QdrantLoopback) -> None:
+    remote = connect(prefetch=MeanVector(DIM))
+    given = documents(20)
+    remote.upsert(given)
+    short = [np.asarray(given[i % 20].vectors) for i in range(450)]
+    long = [np.tile(rows, (60, 1)) for rows in short[:30]]
+    calls = len(server.calls)
+    answers = remote.search_many([*short, *long], k=1)
+    assert [hits[0].id for hits in answers] == [f"doc-{i % 20}" for i in [*range(450), *range(30)]]
+    sent = server.calls[calls:]
+    assert [call.points for call in sent[:2]] == [200, 200]
+    assert sum(call.points for call in sent) == 480
+    assert max(call.size for call in sent) < 4.2e6
+
+
 def test_strict_mode_wants_declared_fields(connect: Callable[..., Remote]) -> None:
     strict = models.StrictModeConfig(enabled=True, unindexed_filtering_retrieve=False, unindexed_filtering_update=False)
     options = {"create_options": {"strict_mode_config": strict}}

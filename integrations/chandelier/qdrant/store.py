@@ -122,7 +122,7 @@ class QdrantStore(PointStore):
         self._sends_ahead = not engine.is_local  # local mode belongs to the thread that made it
         self._is_async = isinstance(client, AsyncQdrantClient)
         self._operations = Operations(name, encoding, engine, layout, prefetch, sparse)
-        self._opened = False
+        self._opened = self._closed = False
         if not self._is_async:
             run(self._operations.open(), partial(self._ask, patience=self._patience.at_first()))
 
@@ -134,6 +134,14 @@ class QdrantStore(PointStore):
         if not self._opened:
             await arun(self._operations.open(), partial(self._aask, patience=self._patience.at_first()))
             self._opened = True
+
+    def close(self) -> None:
+        """End the use of this store, not of the client, which may have others; closing again does nothing."""
+        self._closed = True
+
+    async def aclose(self) -> None:
+        """As `close`."""
+        self.close()
 
     def _run(self, steps: Steps[T], stopped: threading.Event | None = None) -> T:
         if self._is_async:
@@ -150,6 +158,7 @@ class QdrantStore(PointStore):
 
     def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep, patience: Patience | None = None) -> Any:
         for tried in count():
+            self._check_open()
             try:
                 return call.function()
             except ERRORS as error:
@@ -157,10 +166,15 @@ class QdrantStore(PointStore):
 
     async def _aask(self, call: Call, patience: Patience | None = None) -> Any:
         for tried in count():
+            self._check_open()
             try:
                 return await call.function()
             except ERRORS as error:
                 await asyncio.sleep(self._next_wait(error, tried, patience))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"{self._operations.name}: the store is closed", store=self._operations.name)
 
     def _next_wait(self, error: Exception, tried: int, patience: Patience | None) -> float:
         """Seconds until the next try, or our error if there is none."""

@@ -37,6 +37,13 @@ DEPTH = 200
 
 IDS_AT_ONCE = 1_000
 
+QUERIES_AT_ONCE = 200
+QUERY_BYTES = 4 << 20
+"""Of a request that searches: far below what servers take, and what an event loop writes without a halt."""
+
+DIGITS = 22
+"""Bytes of a float in JSON, at most."""
+
 
 def layout_of(
     encoding: Encoding,
@@ -146,7 +153,9 @@ class Operations:
             return []
         depth = max(DEPTH, 2 * k) if depth is None else depth
         requests = yield from work(lambda: self._requests(asked, k, depth, exact))
-        answers = yield from self._engine.query(requests, wanted, with_vectors)
+        answers = []
+        for part in _bounded(requests):
+            answers += yield from self._engine.query(part, wanted, with_vectors)
         hits = [[self._hit(found, with_vectors) for found in answer] for answer in answers]
         if not explain:
             return hits
@@ -311,6 +320,20 @@ class Operations:
 
     def _uuid(self, id: str) -> str:
         return point_uuid(self._namespace, id)
+
+
+def _bounded(requests: Sequence[Request]) -> Iterator[list[Request]]:
+    """Searches, as many at once as fit into one request."""
+    part: list[Request] = []
+    size = 0
+    for request in requests:
+        more = DIGITS * (request.rows.size + (0 if request.prefetch is None else request.prefetch.size))
+        if part and (len(part) == QUERIES_AT_ONCE or size + more > QUERY_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(request)
+        size += more
+    yield part
 
 
 def _parts(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chandelier.exceptions import StoreError
 from chandelier.recall import RecallReport
@@ -17,6 +17,9 @@ from chandelier.store.intake import Entry, Intake
 from chandelier.store.points.measures import SizeEstimate, recall, size_estimate
 from chandelier.store.points.operations import Operations
 from chandelier.store.points.steps import Call, Steps, run
+
+if TYPE_CHECKING:
+    from chandelier.models import ColBERT
 
 __all__ = ["PointStore"]
 
@@ -29,6 +32,11 @@ class PointStore:
     _operations: Operations
     _sends_ahead = True
     """Whether a portion may be sent by another thread while the next one is encoded."""
+
+    @property
+    def model(self) -> ColBERT:
+        """The model that encodes documents and queries."""
+        return self._operations.encoding.model
 
     def upsert(
         self, documents: Iterable[Document], *, progress: bool = False, raise_on_failure: bool = False
@@ -100,7 +108,7 @@ class PointStore:
         with_vectors: bool = False,
         exact: bool = False,
     ) -> list[list[Hit]]:
-        """Search for several queries in one request; see `search`."""
+        """Search for several queries, in as few requests as hold them; see `search`."""
         options = dict(filter=filter, depth=depth, explain=explain, with_vectors=with_vectors, exact=exact)
         return self._run(self._operations.search(queries, k, **options))
 
@@ -261,6 +269,11 @@ class PointStore:
         """As `close`."""
         await asyncio.to_thread(self.close)
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        name = self._operations.name
+        way_out = "it belongs to its process; make a store where it is used"
+        raise StoreError(f"{name}: cannot be pickled or copied: {way_out}", store=name)
+
     def __enter__(self) -> Any:
         return self
 
@@ -289,7 +302,7 @@ class PointStore:
         return run(steps, ask)
 
     async def _arun(self, steps: Steps[T], *, writes: bool = False) -> T:
-        """Run an operation in a thread; a write that is cancelled has ended when this does, so that the next one wins."""
+        """Run an operation in a thread; a write that is cancelled has ended when this does: the next one wins."""
         stopped = threading.Event()
         thread = asyncio.ensure_future(asyncio.to_thread(self._run, steps, stopped))
         try:
