@@ -403,9 +403,11 @@ def test_a_write_over_grpc_has_a_deadline(
     """Nobody gave one, and the request goes around the client, which would have."""
     monkeypatch.setattr("chandelier.qdrant.client.GRPC_SECONDS", 1)
     remote = connect(retries=0)
-    server.faults.append(Fault("upsert", delay=20))
-    report = remote.upsert(documents(1))
-    assert "no answer in time" in report.failed["doc-0"]
+    server.faults += [Fault("upsert", delay=20)] * 3
+    with pytest.raises(StoreError, match="no answer in time") as raised:
+        remote.upsert(documents(4))
+    assert raised.value.report == UpsertReport()
+    assert [call.points for call in upserts(server)] == [4, 2, 1]
 
 
 def test_the_timeout_is_passed_on(

@@ -14,9 +14,9 @@ from qdrant_client.common.client_exceptions import QdrantException, ResourceExha
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from chandelier.exceptions import StoreError
-from chandelier.store.points.engine import Refusal
+from chandelier.store.points.engine import Refusal, TimedOut
 
-__all__ = ["ERRORS", "Patience", "TimedOut", "translated"]
+__all__ = ["ERRORS", "Patience", "translated"]
 
 ERRORS = (
     ApiException,
@@ -45,10 +45,6 @@ REFUSED = (
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.OUT_OF_RANGE,
 )
-
-
-class TimedOut(Refusal):
-    """A request that took too long: a smaller one may not."""
 
 
 @dataclass(frozen=True, slots=True)

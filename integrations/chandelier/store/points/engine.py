@@ -15,7 +15,7 @@ from chandelier.store.encoding import check_fingerprint
 from chandelier.store.filters import Node
 from chandelier.store.points.steps import Steps
 
-__all__ = ["Engine", "Found", "Layout", "Point", "Refusal", "Request", "SparseVector", "check_settings"]
+__all__ = ["Engine", "Found", "Layout", "Point", "Refusal", "Request", "SparseVector", "TimedOut", "check_settings"]
 
 ROWS, PREFETCH, SPARSE = "colbert", "prefetch", "bm25"
 """The names of a point's vectors."""
@@ -32,6 +32,10 @@ MOST_PREFETCH = 65_535
 
 class Refusal(StoreError):
     """A request that the engine took and refuses for what is in it: smaller parts of it may pass."""
+
+
+class TimedOut(Refusal):
+    """A request that took too long: a smaller one may not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,6 +26,7 @@ from chandelier.store.points.engine import (
     Point,
     Refusal,
     Request,
+    TimedOut,
 )
 from chandelier.store.points.sparse import SparseEncoder
 from chandelier.store.points.steps import Steps, pause, work
@@ -234,6 +235,8 @@ class Operations:
             try:
                 yield from self._engine.upsert(batch)
             except Refusal as error:
+                if len(batch) == 1 and isinstance(error, TimedOut):
+                    raise  # nothing can be asked for less: the server does not answer
                 if len(batch) == 1:
                     intake.refused(entries[batch[0].uuid].id, str(error))
                 else:
