@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reference import passes, same_metadata
 
 from chandelier import ArgumentError, ColBERT, Document, LocalStore
-from chandelier.store.filters import parse
+from chandelier.store.filters import parse, passes_everything
 from chandelier.store.local.metadata import from_json, to_json
 
 ROW = np.eye(32, dtype=np.float32)[:1]
@@ -22,6 +22,7 @@ NAMES = st.sampled_from(["a", "b", "c.d", "$e", "ü", "0", ""])
 TEXTS = st.sampled_from(["", "a", "1", "null", "[]", "a\0", "a\x1a0", "\x1a", "\\u0000", "'", '"', "é", "e\u0301"])
 NUMBERS = st.sampled_from([0, 1, -1, 2, 0.5, 1.0, 0.1, 1e-7, 1e15, 2**53 - 1])
 LARGE = st.sampled_from([2**53, 2**53 + 1, 2**63 - 1, -(2**63)])
+SURROGATES = st.text(st.characters(categories=["Cs"]), min_size=1, max_size=2)
 SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, LARGE, TEXTS, st.text(max_size=3), st.floats(-1e6, 1e6))
 VALUES = st.recursive(
     SCALARS, lambda parts: st.one_of(st.lists(parts, max_size=3), st.dictionaries(NAMES, parts, max_size=3))
@@ -106,6 +107,7 @@ ANYTHING = st.recursive(
                 FIELDS,
                 st.sampled_from(["$and", "$or", "$not", "$eq", "$in", "$gt", "$exists", "$like", "a..b", '"', '"a"b']),
                 st.text(max_size=4),
+                SURROGATES,
                 st.integers(0, 2),
             ),
             parts,
@@ -128,8 +130,81 @@ def test_anything_is_a_filter_or_an_argument_error(store: LocalStore, filter: An
         return
     assert caught.argument == "filter"
     assert str(caught).startswith("filter")
+    assert str(caught).encode(), "it can be printed"
     with pytest.raises(ArgumentError):
         store.count(filter if filter is not None else {"$": None})
+
+
+@pytest.mark.parametrize("filter", [{"\ud800": 1}, {"a.\udfff": {"$gt": 1}}, {'"\ud800"': {"$exists": True}}])
+def test_a_field_that_utf8_cannot_hold(store: LocalStore, filter: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match=r"^filter: got the field .* with a lone surrogate"):
+        store.count(filter)
+
+
+def test_too_many_conditions() -> None:
+    """Counted as they are read: a few lists that hold one another stand for more than there are atoms."""
+    fields = [{f"f{i}": i} for i in range(10_000)]
+    parse({"$or": fields})
+    parse({"a": {"$in": list(range(20_000))}})
+    for filter in (
+        {"$or": [*fields, {"one": "more"}]},
+        {"$and": [{"$not": {"a": {"$gt": 1, "$lt": 5}}}] * 5001},
+        {f"f{i}": i for i in range(10_001)},
+        {"$and": [{}] * 10_001},
+    ):
+        with pytest.raises(ArgumentError, match=r"filter: got more than 10,000 conditions; use \$in") as caught:
+            parse(filter)
+        assert caught.value.argument == "filter"
+    bomb: dict[str, Any] = {}
+    for _ in range(60):
+        bomb = {"$and": [bomb, bomb]}
+    with pytest.raises(ArgumentError, match="more than 10,000 conditions"):
+        parse(bomb)
+
+
+ALL = [
+    {},
+    {"$and": [{}]},
+    {"$and": [{}, {"$or": [{"a": 1}, {}]}]},
+    {"$or": [{"a": 1}, {"$not": {"a": {"$in": []}}}]},
+    {"$not": {"a": {"$in": []}}},
+    {"a": {"$nin": []}},
+    {"a": {"$not": {"$in": []}}},
+    {"$not": {"a": 1, "b": {"$in": []}}},
+    {"$not": {"$or": [{"a": {"$in": []}}, {"$not": {}}]}},
+    {"$not": {"$not": {}}},
+]
+NOT_ALL = [
+    {"a": 1},
+    {"a": {"$in": []}},
+    {"$not": {}},
+    {"$and": [{}, {"a": 1}]},
+    {"$or": [{"a": 1}, {"a": {"$in": []}}]},
+    {"$not": {"$or": [{"a": 1}, {"a": {"$in": []}}]}},
+    {"a": {"$exists": True}},
+    {"a": {"$ne": 1}},
+]
+
+
+@pytest.mark.parametrize("filter", ALL)
+def test_what_everything_passes_deletes_nothing(store: LocalStore, filter: dict[str, Any]) -> None:
+    store.delete_all()
+    store.upsert([Document(f"{i}", "", {"a": i}, ROW) for i in range(3)])
+    assert passes_everything(parse(filter))
+    with pytest.raises(ArgumentError, match=r"which everything passes; use delete_all\(\)") as caught:
+        store.delete(filter=filter)
+    assert caught.value.argument == "filter"
+    assert store.count() == store.count(filter) == 3
+
+
+@pytest.mark.parametrize("filter", NOT_ALL)
+def test_what_not_everything_passes_deletes(store: LocalStore, filter: dict[str, Any]) -> None:
+    store.delete_all()
+    store.upsert([Document(f"{i}", "", {"a": i} if i else {}, ROW) for i in range(3)])
+    assert not passes_everything(parse(filter))
+    there = store.count(filter)
+    assert store.delete(filter=filter) == there
+    assert store.count() == 3 - there
 
 
 def test_a_filter_in_itself() -> None:

@@ -13,24 +13,42 @@ A filter is a mapping, all of whose entries must hold:
 - Numbers are compared by value (1 equals 1.0), and True is not 1.
 - None equals null only, not a missing field. A field `$exists` if it holds something: not null, not `[]`.
 - `$ne`, `$nin` and `$not` pass exactly what the others do not, a missing field for instance.
+- A filter has at most 10,000 conditions; the values of `$in` do not count.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal, TypeAlias
 
 from chandelier.exceptions import ArgumentError
 
-__all__ = ["And", "Compare", "Equals", "Exists", "Filter", "Node", "Not", "OneOf", "Or", "field_path", "parse"]
+__all__ = [
+    "And",
+    "Compare",
+    "Equals",
+    "Exists",
+    "Filter",
+    "Node",
+    "Not",
+    "OneOf",
+    "Or",
+    "field_path",
+    "parse",
+    "passes_everything",
+]
 
 Filter: TypeAlias = Mapping[str, Any]
 Scalar: TypeAlias = str | bool | int | float | None
 Path: TypeAlias = tuple[str, ...]
 
 DEEPEST = 64
+MOST = 10_000
+"""Conditions; SQLite's planner takes 5 seconds for as many, and the square of the time for more."""
+
 WHOLE = 1 << 53
 """From here on a float64, in which engines compare, does not tell neighbouring integers apart."""
 
@@ -104,14 +122,35 @@ def parse(filter: Filter) -> Node:
         Traceback (most recent call last):
         chandelier.exceptions.ArgumentError: filter.year.$like: unknown operator, wanted one of $eq $ne $gt $gte ...
     """
-    return _filter(filter, "filter", 0)
+    return _filter(filter, "filter", 0, count(1))
 
 
-def _filter(value: object, place: str, depth: int) -> Node:
+def passes_everything(node: Node, *, negated: bool = False) -> bool:
+    """Whether everything passes a filter, or its negation, whatever the fields hold.
+
+    Examples:
+        >>> passes_everything(parse({"$or": [{"lang": "en"}, {"$not": {"lang": {"$in": []}}}]}))
+        True
+    """
+    match node:
+        case Not(part):
+            return passes_everything(part, negated=not negated)
+        case And(parts) | Or(parts):
+            every = isinstance(node, And) is not negated
+            return (all if every else any)(passes_everything(part, negated=negated) for part in parts)
+        case OneOf(values=()):
+            return negated
+        case _:
+            return False
+
+
+def _filter(value: object, place: str, depth: int, conditions: Iterator[int]) -> Node:
     if not isinstance(value, Mapping):
         raise _error(place, f"got {type(value).__name__}, wanted a mapping of fields and operators")
     if depth == DEEPEST:
         raise _error(place[:80] + "...", f"nested deeper than {DEEPEST} levels")
+    if not value:
+        _count(conditions)
     parts: list[Node] = []
     for key, part in value.items():
         if not isinstance(key, str):
@@ -120,19 +159,20 @@ def _filter(value: object, place: str, depth: int) -> Node:
             if not isinstance(part, (list, tuple)) or not part:
                 got = "an empty list" if isinstance(part, (list, tuple)) else type(part).__name__
                 raise _error(f"{place}.{key}", f"got {got}, wanted a list of filters, at least one")
-            filters = tuple(_filter(each, f"{place}.{key}[{i}]", depth + 1) for i, each in enumerate(part))
+            filters = tuple(_filter(each, f"{place}.{key}[{i}]", depth + 1, conditions) for i, each in enumerate(part))
             parts.append(And(filters) if key == "$and" else Or(filters))
         elif key == "$not":
-            parts.append(Not(_filter(part, f"{place}.$not", depth + 1)))
+            parts.append(Not(_filter(part, f"{place}.$not", depth + 1, conditions)))
         elif key.startswith("$"):
             raise _error(f"{place}.{key}", 'unknown operator, wanted $and, $or, $not or a field (as "$name" in quotes)')
         else:
-            parts.append(_field(field_path(key, place=place), part, f"{place}.{key}", depth + 1))
+            parts.append(_field(field_path(key, place=place), part, f"{place}.{key}", depth + 1, conditions))
     return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
-def _field(path: Path, value: object, place: str, depth: int) -> Node:
+def _field(path: Path, value: object, place: str, depth: int, conditions: Iterator[int]) -> Node:
     if not isinstance(value, Mapping):
+        _count(conditions)
         return Equals(path, _scalar(value, place))
     if not value:
         raise _error(place, "got {}, wanted a value or operators")
@@ -144,13 +184,19 @@ def _field(path: Path, value: object, place: str, depth: int) -> Node:
         if operator == "$not":
             if not isinstance(operand, Mapping):
                 raise _error(there, f"got {type(operand).__name__}, wanted operators; $ne is for values")
-            parts.append(Not(_field(path, operand, there, depth + 1)))
+            parts.append(Not(_field(path, operand, there, depth + 1, conditions)))
         elif operator in OPERATORS:
+            _count(conditions)
             parts.append(OPERATORS[operator](path, operand, there))
         else:
             hint = "" if str(operator).startswith("$") else ", or the path of a nested field with a dot"
             raise _error(there, f"unknown operator, wanted one of {' '.join(OPERATORS)} $not{hint}")
     return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+
+def _count(conditions: Iterator[int]) -> None:
+    if next(conditions) > MOST:
+        raise _error("filter", f"got more than {MOST:,} conditions; use $in for many values of a field")
 
 
 def _one_of(path: Path, value: object, place: str) -> OneOf:
@@ -194,7 +240,7 @@ def _scalar(value: object, place: str) -> Scalar:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        if re.search("[\ud800-\udfff]", value):
+        if SURROGATE.search(value):
             raise _error(place, "got a lone surrogate, wanted text that UTF-8 can hold")
         return str.__str__(value)
     if isinstance(value, float):
@@ -214,6 +260,7 @@ def _number(value: int | float) -> int | float:
     return whole if whole == value else float(value)
 
 
+SURROGATE = re.compile("[\ud800-\udfff]")
 SEGMENT = re.compile(r'"([^"\\\x00-\x1f]+)"|([^."\\\x00-\x1f]+)')
 
 
@@ -224,6 +271,9 @@ def field_path(name: str, argument: str = "filter", place: str = "") -> Path:
         >>> field_path('author."first.name"')
         ('author', 'first.name')
     """
+    if SURROGATE.search(name):
+        message = f"got the field {name!r} with a lone surrogate, wanted text that UTF-8 can hold"
+        raise ArgumentError(f"{place or argument}: {message}", argument=argument)
     path, start = [], 0
     while match := SEGMENT.match(name, start):
         path.append(match[1] or match[2])
@@ -238,4 +288,5 @@ def field_path(name: str, argument: str = "filter", place: str = "") -> Path:
 
 
 def _error(place: str, message: str) -> ArgumentError:
-    return ArgumentError(f"{place}: {message}", argument="filter")
+    printable = place.encode(errors="backslashreplace").decode()
+    return ArgumentError(f"{printable}: {message}", argument="filter")

@@ -12,7 +12,7 @@ from chandelier.exceptions import ArgumentError
 from chandelier.multivectors import checked_count, checked_path
 from chandelier.store.documents import Document, Hit, UpsertReport, checked_ids
 from chandelier.store.encoding import Encoding, Query, checked_query, checked_search
-from chandelier.store.filters import And, parse
+from chandelier.store.filters import And, parse, passes_everything
 from chandelier.store.intake import Entry, Intake
 from chandelier.store.local.database import Database
 from chandelier.store.local.held import Held, Snapshot
@@ -224,7 +224,8 @@ class LocalStore(ThreadedStore):
                 return self._tables.delete(connection, self._tables.rows_of(connection, wanted))
         condition = _condition(filter)
         if condition is None:
-            raise ArgumentError("filter: got {}, which everything passes; use delete_all()", argument="filter")
+            got = f"filter: got {str(filter)[:80]}"
+            raise ArgumentError(f"{got}, which everything passes; use delete_all()", argument="filter")
         with self._database.writing() as connection:
             return self._tables.delete(connection, self._tables.rows_where(connection, condition))
 
@@ -326,7 +327,7 @@ def _reopened(
 def _condition(filter: Mapping[str, Any] | None) -> Condition | None:
     """A filter in SQL; None for one that everything passes."""
     node = And(()) if filter is None else parse(filter)
-    return None if node == And(()) else compiled(node)
+    return None if passes_everything(node) else compiled(node)
 
 
 def _document(stored: Stored) -> Document:
