@@ -16,15 +16,17 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from qdrant_client import models
+from qdrant_client import grpc, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException
 
 from chandelier import ArgumentError, ColBERT, MeanVector, Muvera, maxsim
 from chandelier.exceptions import PartialUpsertError, StoreError
-from chandelier.qdrant import QdrantStore
+from chandelier.qdrant import Bm25, QdrantStore
 from chandelier.qdrant.failures import Patience
+from chandelier.qdrant.wire import upsert_message
 from chandelier.store import Document, UpsertReport
+from chandelier.store.points.engine import Point
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts no folder on the path
 from loopback import Fault, QdrantLoopback
@@ -168,7 +170,7 @@ def test_a_collection_of_another_kind_is_refused(
     with contextlib.closing(server.connect()) as client:
         client.create_collection("notes", vectors_config={"colbert": models.VectorParams(**{**wanted, **params})})
     with pytest.raises(StoreError, match=says):
-        connect()
+        connect(adopt=bool(params))
     if not params:
         assert connect(adopt=True).upsert(documents(1)).stored == ["doc-0"]
         assert connect().count() == 1
@@ -504,6 +506,98 @@ def test_every_write_is_waited_for(connect: Callable[..., Remote], server: Qdran
     assert all(call.wait for call in server.calls if call.operation in ("upsert", "delete"))
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 31), (3, 32), (2, 128), (2, 5000), (500, 96)])
+def test_rows_are_the_message_that_protobuf_would_make(shape: tuple[int, int]) -> None:
+    rows = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    vector = rows.ravel()
+    message = upsert_message("notes", [Point("", rows, vector, None, {})])
+    vectors = message.points[0].vectors.vectors.vectors
+    assert vectors["colbert"].multi_dense == grpc.MultiDenseVector(
+        vectors=[grpc.DenseVector(data=row) for row in rows.tolist()]
+    )
+    assert vectors["prefetch"].dense == grpc.DenseVector(data=vector.tolist())
+    assert (message.collection_name, message.wait) == ("notes", True)
+
+
+# Words
+
+
+def test_words_go_and_come_back(connect: Callable[..., Remote]) -> None:
+    remote = connect(sparse=Bm25(), prefetch=MeanVector(DIM))
+    texts = {"a": "the zyzzyva is a weevil, a zyzzyva", "b": "bread needs flour", "nothing": ""}
+    remote.upsert([Document(id, text) for id, text in texts.items()])
+    points, _ = remote.client("scroll", "notes", with_vectors=True)
+    assert {point.payload["doc_id"] for point in points} == set(texts)
+    for point in points:
+        expected = Bm25().encode_document(texts[point.payload["doc_id"]])
+        order, got = np.argsort(expected.indices), point.vector["bm25"]
+        stored = dict(zip(got.indices, got.values, strict=True))
+        assert sorted(stored) == expected.indices[order].tolist()
+        assert [stored[index] for index in sorted(stored)] == pytest.approx(expected.values[order].tolist())
+
+
+def test_words_find_candidates(connect: Callable[..., Remote]) -> None:
+    remote = connect(sparse=Bm25())
+    remote.upsert([Document("a", "zyzzyva"), Document("b", "bread"), Document("c", "the zyzzyvas")])
+    assert {hit.id for hit in remote.search("zyzzyva")} == {"a", "c"}
+    assert {hit.id for hit in remote.search("zyzzyva", exact=True)} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (None, "sparse vector 'bm25': got none, wanted one of that name"),
+        (models.SparseVectorParams(), "modifier of 'bm25': got None, wanted 'idf'"),
+    ],
+)
+def test_a_collection_without_words_is_refused(
+    connect: Callable[..., Remote], server: QdrantLoopback, words: models.SparseVectorParams | None, says: str
+) -> None:
+    settings = kept(server, lambda: connect(sparse=Bm25()))
+    make(server, settings, {}, None if words is None else {"bm25": words})
+    with pytest.raises(StoreError, match=says):
+        connect(sparse=Bm25())
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"size": 64}, "size of 'prefetch': got 64, wanted 32"),
+        ({"distance": models.Distance.COSINE}, "distance of 'prefetch': got 'Cosine', wanted 'Dot'"),
+        (None, r"vector 'prefetch': got only \['colbert'\]"),
+    ],
+)
+def test_another_prefetch_vector_is_refused(
+    connect: Callable[..., Remote], server: QdrantLoopback, params: dict[str, Any] | None, says: str
+) -> None:
+    """Of the same fingerprint, as a collection has that somebody made again by hand."""
+    settings = kept(server, lambda: connect(prefetch=MeanVector(DIM)))
+    wanted = {"size": DIM, "distance": models.Distance.DOT}
+    make(server, settings, {} if params is None else {"prefetch": models.VectorParams(**{**wanted, **params})}, None)
+    with pytest.raises(StoreError, match=says):
+        connect(prefetch=MeanVector(DIM))
+
+
+def kept(server: QdrantLoopback, open: Callable[[], Any]) -> dict[str, Any]:
+    """What a store keeps with its collection, which is deleted again."""
+    open()
+    with contextlib.closing(server.connect()) as client:
+        metadata = client.get_collection("notes").config.metadata
+        client.delete_collection("notes")
+    return metadata
+
+
+def make(server: QdrantLoopback, metadata: dict[str, Any], vectors: dict[str, Any], words: Any) -> None:
+    """The collection, with other vectors beside the rows."""
+    comparator = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+    rows = models.VectorParams(size=DIM, distance=models.Distance.DOT, multivector_config=comparator)
+    with contextlib.closing(server.connect()) as client:
+        client.create_collection("notes", {"colbert": rows, **vectors}, sparse_vectors_config=words, metadata=metadata)
+
+
+# Identity
+
+
 def test_ids_may_be_any_text_and_are_never_doubled(connect: Callable[..., Remote]) -> None:
     remote = connect()
     ids = ["doc-1", "-1", "", "7", "ünï", "a" * 1000, "x/y?z", "\x00", "550e8400-e29b-41d4-a716-446655440000"]
@@ -629,6 +723,24 @@ def test_waiting_for_the_index(connect: Callable[..., Remote], server: QdrantLoo
     server.statuses.extend([models.CollectionStatus.YELLOW] * 20)
     with pytest.raises(StoreError, match=r"not indexed within 0\.3 seconds"):
         remote.wait_until_indexed(timeout=0.3)
+    for timeout in ("60", None, -1, float("nan"), True):
+        with pytest.raises(ArgumentError, match=r"timeout: got .*, wanted seconds"):
+            remote.wait_until_indexed(timeout=timeout)
+
+
+def test_an_optimizer_that_failed_is_not_waited_for(
+    connect: Callable[..., Remote], server: QdrantLoopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = connect()
+    get_collection = server._engine.get_collection
+
+    def failed(name: str, body: None) -> models.CollectionInfo:
+        status = models.OptimizersStatusOneOf1(error="no space left")
+        return get_collection(name, body).model_copy(update={"optimizer_status": status})
+
+    monkeypatch.setattr(server._engine, "get_collection", failed)
+    with pytest.raises(StoreError, match=r"the optimizer failed: .*no space left"):
+        remote.wait_until_indexed(timeout=10)
 
 
 @pytest.mark.parametrize("kind", ["async rest", "async grpc"])

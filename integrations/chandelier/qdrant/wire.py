@@ -1,4 +1,9 @@
-"""Points as the client sends them: JSON for REST, and for gRPC messages made of the bytes of the rows."""
+"""Points as the client sends them: JSON for REST, and for gRPC messages made of the bytes of the rows.
+
+Rows go into their message as the bytes that protobuf would write for them: its own classes take one float of Python
+after the other, nine times the time. The format is fixed (https://protobuf.dev/programming-guides/encoding), and
+protobuf itself reads the bytes back before anything is sent.
+"""
 
 from __future__ import annotations
 

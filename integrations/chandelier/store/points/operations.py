@@ -206,6 +206,8 @@ class Operations:
 
     def wait_until_indexed(self, timeout: float) -> Steps[None]:
         """Ask the engine until it is done."""
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+            raise ArgumentError(f"timeout: got {timeout!r}, wanted seconds", argument="timeout")
         until = time.monotonic() + timeout
         while not (yield from self._engine.is_indexed()):
             if time.monotonic() > until:
