@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 import shutil
@@ -34,10 +35,6 @@ class TestHalfPrecision(StoreContract):
     @pytest.fixture
     def raw(self, tiny: ColBERT, tmp_path: Path) -> QdrantEdgeStore:
         return QdrantEdgeStore(tmp_path / "store", tiny)
-
-
-class TestAsynchronous(TestEdge):
-    asynchronous = True
 
 
 class TestPrefetched(TestHalfPrecision):
@@ -356,6 +353,22 @@ def test_threads(tiny: ColBERT, path: Path) -> None:
             thread.join()
         assert not failures
         assert store.count() == 400
+
+
+def test_the_asynchronous_half(tiny: ColBERT, path: Path) -> None:
+    async def used() -> None:
+        async with QdrantEdgeStore(path, tiny) as store:
+            assert (await store.aupsert([Document("a", "bread"), Document("b", "paris")])).stored == ["a", "b"]
+            hits = await store.asearch_many(["bread", "paris"], k=1)
+            assert [ids(each) for each in hits] == [["a"], ["b"]]
+            assert ids(await store.aget(["b", "c", "a"])) == ["b", "a"]
+            assert [document.id async for document in store.aiterate()] == ids(store.iterate())
+            assert await store.adelete(["a"]) == await store.acount() == await store.adelete_all() == 1
+            await store.await_until_indexed()
+        with pytest.raises(StoreError, match="the store is closed"):
+            await store.acount()
+
+    asyncio.run(used())
 
 
 def test_everything_after_close_is_an_error(tiny: ColBERT, path: Path) -> None:

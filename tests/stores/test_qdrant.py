@@ -39,20 +39,8 @@ class TestAsyncLocalMode(StoreContract):
         loop.run_until_complete(client.close())
 
 
-class TestThreadedLocalMode(StoreContract):
-    """The asynchronous methods over a synchronous client."""
-
-    asynchronous = True
-
-    @pytest.fixture
-    def raw(self, tiny: ColBERT) -> Iterator[QdrantStore]:
-        client = QdrantClient(":memory:")
-        yield QdrantStore(client, "notes", tiny, datatype="float32")
-        client.close()
-
-
 class TestRest(StoreContract):
-    """Over HTTP, values go with the digits of half precision."""
+    """Over HTTP, values go with the digits of half precision; with a prefetch, whose 200 candidates hold all."""
 
     datatype = "float16"
     tolerance = 5e-4
@@ -61,8 +49,10 @@ class TestRest(StoreContract):
     def raw(self, tiny: ColBERT) -> Iterator[QdrantStore]:
         with QdrantLoopback() as server:
             client = server.connect()
-            yield QdrantStore(client, "notes", tiny)
+            yield QdrantStore(client, "notes", tiny, prefetch=MeanVector(tiny.dim))
             client.close()
+
+    test_a_thousand_random_documents = None  # more than its candidates
 
 
 class TestGrpc(StoreContract):
@@ -80,7 +70,7 @@ class TestServer(StoreContract):
 
     datatype = query_datatype = "float16"
     tolerance = 5e-4
-    grpc = False
+    grpc = prefetch = False
 
     @pytest.fixture
     def raw(self, tiny: ColBERT) -> Iterator[QdrantStore]:
@@ -88,7 +78,7 @@ class TestServer(StoreContract):
         client = QdrantClient(url, api_key=key, prefer_grpc=self.grpc, timeout=60)
         name = f"chandelier-test-{uuid.uuid4()}"
         try:
-            yield QdrantStore(client, name, tiny)
+            yield QdrantStore(client, name, tiny, prefetch=MeanVector(tiny.dim) if self.prefetch else None)
         finally:
             client.delete_collection(name)
             client.close()
@@ -96,6 +86,13 @@ class TestServer(StoreContract):
 
 class TestServerGrpc(TestServer):
     grpc = True
+
+
+class TestServerPrefetched(TestServer):
+    """With 200 candidates, which hold all documents of a test but one."""
+
+    prefetch = True
+    test_a_thousand_random_documents = None
 
 
 @pytest.fixture
@@ -118,6 +115,21 @@ def test_local_mode_on_disk_comes_back(tiny: ColBERT, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="was written with prefetch mean-32, and is opened with no prefetch"):
         QdrantStore(client, "notes", tiny)
     client.close()
+
+
+def test_the_asynchronous_half_over_a_synchronous_client(client: QdrantClient, tiny: ColBERT) -> None:
+    store = QdrantStore(client, "notes", tiny)
+
+    async def used() -> None:
+        assert (await store.aupsert([Document("a", "bread"), Document("b", "paris")])).stored == ["a", "b"]
+        hits = await store.asearch_many(["bread", "paris"], k=1)
+        assert [[hit.id for hit in each] for each in hits] == [["a"], ["b"]]
+        assert [document.id async for document in store.aiterate()] == [each.id for each in store.iterate()]
+        assert await store.adelete(["a"]) == await store.acount() == 1
+        with pytest.raises(ArgumentError, match="k: got 0"):
+            await store.asearch("bread", 0)
+
+    asyncio.run(used())
 
 
 def test_words_and_vectors_find_candidates(client: QdrantClient, tiny: ColBERT) -> None:
