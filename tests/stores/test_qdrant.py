@@ -194,6 +194,16 @@ def test_the_engines_own_filter(client: QdrantClient, tiny: ColBERT) -> None:
         store.search("bread", filter="n = 2")
 
 
+@pytest.mark.parametrize("filter", [{}, {"a": {"$nin": []}}, {"$or": [{"a": 1}, {"$not": {"a": {"$in": []}}}]}])
+def test_what_everything_passes_deletes_nothing(client: QdrantClient, tiny: ColBERT, filter: dict[str, object]) -> None:
+    store = QdrantStore(client, "notes", tiny)
+    store.upsert([Document("a", "bread", {"a": 1}), Document("b", "bread")])
+    with pytest.raises(ArgumentError, match=r"which everything passes; use delete_all\(\)"):
+        store.delete(filter=filter)
+    assert store.count() == store.count(filter) == 2
+    assert store.delete(filter={"a": {"$nin": [1]}}) == 1
+
+
 def test_an_alias_keeps_the_ids(client: QdrantClient, tiny: ColBERT) -> None:
     QdrantStore(client, "notes", tiny).upsert([Document("a", "bread")])
     alias = models.CreateAlias(collection_name="notes", alias_name="current")

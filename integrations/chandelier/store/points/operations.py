@@ -14,7 +14,7 @@ from chandelier.multivectors import Float32Array, MultiVectors, as_matrix
 from chandelier.prefetch import PrefetchEncoder
 from chandelier.store.documents import Document, Hit, checked_ids, point_uuid
 from chandelier.store.encoding import Asked, Encoding, Query, checked_search
-from chandelier.store.filters import parse
+from chandelier.store.filters import parse, passes_everything
 from chandelier.store.intake import Entry, Intake
 from chandelier.store.points.engine import (
     LAYOUT_VERSION,
@@ -180,8 +180,9 @@ class Operations:
             got = "neither" if ids is None else "both"
             raise ArgumentError(f"delete: got {got} of ids and filter, wanted one; delete_all() deletes everything")
         if ids is None:
-            if isinstance(filter, Mapping) and not filter:
-                raise ArgumentError("filter: got {}, which everything passes; use delete_all()", argument="filter")
+            if isinstance(filter, Mapping) and passes_everything(parse(filter)):
+                got = f"filter: got {str(filter)[:80]}"
+                raise ArgumentError(f"{got}, which everything passes; use delete_all()", argument="filter")
             return (yield from self._delete_those(self._filter(filter, own=True)))
         deleted = 0
         for part in _parts(list(dict.fromkeys(checked_ids(ids))), IDS_AT_ONCE):
