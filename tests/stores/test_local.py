@@ -186,6 +186,20 @@ def test_parts_are_few_and_exact(store: LocalStore, monkeypatch: pytest.MonkeyPa
     assert stored <= store._held.newest.nbytes < 2 * stored
 
 
+def test_memory_of_what_was_deleted_is_given_back(store: LocalStore) -> None:
+    """When it is half of a part; until then it waits."""
+    store.upsert([Document(f"{i}", "", vectors=np.repeat(ROW, 8, axis=0)) for i in range(100)])
+    store.search(QUERY)
+    size = store._held.newest.nbytes
+    for deleted, kept in ((40, 100), (60, 40), (90, 10)):
+        store.delete([f"{i}" for i in range(deleted)])
+        assert ids(store.search(QUERY, 100)) == [f"{i}" for i in range(deleted, 100)]
+        assert store._held.newest.nbytes == size * kept // 100
+    store.delete_all()
+    assert store.search(QUERY) == []
+    assert store._held.newest.nbytes == 0
+
+
 def test_a_large_store_is_read_in_parts(tiny: ColBERT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     documents = [*random_documents(200, 32), Document("long", "", vectors=unit_rows(np.random.default_rng(0), 999, 32))]
     with LocalStore(tiny, tmp_path / "store.db") as store:

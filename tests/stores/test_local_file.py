@@ -62,6 +62,14 @@ def test_the_file_says_what_it_is(path: Path) -> None:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
 
 
+def test_what_is_acknowledged_is_on_the_disk(tiny: ColBERT, path: Path) -> None:
+    """With less than FULL a write-ahead log loses the last transactions when the power fails. Of each connection."""
+    with LocalStore(tiny, path) as store, store._database.reading() as one, store._database.writing() as other:
+        for connection in (one, other):
+            assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_the_datatype_is_the_files(tiny: ColBERT, tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with LocalStore(tiny, path, datatype="float16") as store:
