@@ -52,13 +52,13 @@ def said(pipe: Connection) -> list[Any]:
         return messages
 
 
-def fill(pipe: Connection, model: ColBERT, path: str, number: int, count: int) -> None:
-    """Store a generation in batches, and say of each that it is stored."""
+def fill(pipe: Connection, model: ColBERT, path: str, number: int, count: int, batch: int = BATCH) -> None:
+    """Store a generation in batches, each in a call, and say of each that it is stored."""
     documents = generation(number, count)
     pipe.send("ready")
     with LocalStore(model, path) as store:
-        for begin in range(0, count, BATCH):
-            report = store.upsert(documents[begin : begin + BATCH])
+        for begin in range(0, count, batch):
+            report = store.upsert(documents[begin : begin + batch])
             pipe.send(len(report.stored))
 
 
