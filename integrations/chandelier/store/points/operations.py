@@ -40,7 +40,7 @@ IDS_AT_ONCE = 1_000
 
 QUERIES_AT_ONCE = 200
 QUERY_BYTES = 4 << 20
-"""Of a request that searches: far below what servers take, and what an event loop writes without a halt."""
+"""Of a request that searches: far below what servers take."""
 
 DIGITS = 22
 """Bytes of a float in JSON, at most."""
@@ -155,7 +155,7 @@ class Operations:
         depth = max(DEPTH, 2 * k) if depth is None else depth
         requests = yield from work(lambda: self._requests(asked, k, depth, exact))
         answers = []
-        for part in _bounded(requests):
+        for part in _bounded(requests, min(QUERY_BYTES, self._engine.most_bytes)):
             answers += yield from self._engine.query(part, wanted, with_vectors)
         hits = [[self._hit(found, with_vectors) for found in answer] for answer in answers]
         if not explain:
@@ -328,13 +328,13 @@ class Operations:
         return point_uuid(self._namespace, id)
 
 
-def _bounded(requests: Sequence[Request]) -> Iterator[list[Request]]:
+def _bounded(requests: Sequence[Request], most_bytes: int) -> Iterator[list[Request]]:
     """Searches, as many at once as fit into one request."""
     part: list[Request] = []
     size = 0
     for request in requests:
         more = DIGITS * (request.rows.size + (0 if request.prefetch is None else request.prefetch.size))
-        if part and (len(part) == QUERIES_AT_ONCE or size + more > QUERY_BYTES):
+        if part and (len(part) == QUERIES_AT_ONCE or size + more > most_bytes):
             yield part
             part, size = [], 0
         part.append(request)
