@@ -154,7 +154,7 @@ def test_a_client_does_not_take_the_folder_for_its_own(tiny: ColBERT, path: Path
 
 def test_a_file_is_no_folder(tiny: ColBERT, path: Path) -> None:
     path.write_text("mine")
-    with pytest.raises(StoreError, match="File exists"):
+    with pytest.raises(StoreError, match="is a file, wanted the path of a folder"):
         QdrantEdgeStore(path, tiny)
     with pytest.raises(StoreError, match="Not a directory"):
         QdrantEdgeStore(path / "in", tiny)
