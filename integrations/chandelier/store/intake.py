@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,16 @@ class Intake:
             without_rows=[id for id, (has_rows, _) in self._stored.items() if not has_rows],
             truncated=[id for id, (_, is_truncated) in self._stored.items() if is_truncated],
         )
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Whatever ends the upsert, an error of the caller's stream too, says in `report` what was stored before."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(Exception):  # an exception without room for it
+                error.report = self.report  # type: ignore[attr-defined]
+            raise
 
     def finish(self, store: str, raise_on_failure: bool) -> UpsertReport:
         """The report, or the error that the caller asked for."""

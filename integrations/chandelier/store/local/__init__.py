@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from chandelier.exceptions import ArgumentError
@@ -140,15 +140,11 @@ class LocalStore(ThreadedStore):
             PartialUpsertError: With `raise_on_failure`, if a document was refused; the others are stored.
         """
         intake = Intake(documents, self._encoding, progress)
-        try:
+        with intake.reporting():
             with self._database.reading():  # whatever is wrong with the file shows before anything is encoded
                 pass
             for entries in intake:
                 self._store(entries, intake)
-        except BaseException as error:
-            with suppress(Exception):
-                error.report = intake.report  # type: ignore[attr-defined]
-            raise
         return intake.finish(self._database.name, raise_on_failure)
 
     def search(

@@ -34,7 +34,7 @@ from chandelier.store.points.steps import Steps, pause, work
 __all__ = ["Operations", "layout_of"]
 
 DEPTH = 200
-"""Candidates by default: on real texts 100 to 200 hold nearly all of the exact top 10, 20 do not."""
+"""Candidates by default: on real texts they held seven to nine tenths of the exact top 10, and 20 less than half."""
 
 IDS_AT_ONCE = 1_000
 

@@ -43,15 +43,12 @@ class PointStore:
     ) -> UpsertReport:
         """Store documents; see `Store.upsert`. One portion is sent while the next is encoded."""
         intake = Intake(documents, self._operations.encoding, progress)
-        try:
+        with intake.reporting():
             if self._sends_ahead:
                 self._send_ahead(intake)
             else:
                 for entries in intake:
                     self._run(self._operations.store(intake, entries))
-        except StoreError as error:
-            error.report = intake.report
-            raise
         return intake.finish(self._operations.name, raise_on_failure)
 
     def _send_ahead(self, intake: Intake) -> None:
@@ -178,6 +175,11 @@ class PointStore:
     ) -> UpsertReport:
         """As `upsert`, without blocking the event loop: texts are encoded in a worker thread."""
         intake = Intake(documents, self._operations.encoding, progress)
+        with intake.reporting():
+            await self._asend_ahead(intake)
+        return intake.finish(self._operations.name, raise_on_failure)
+
+    async def _asend_ahead(self, intake: Intake) -> None:
         portions = iter(intake)
         sent: asyncio.Task[None] | None = None
         try:
@@ -187,14 +189,10 @@ class PointStore:
                 sent = asyncio.create_task(self._arun(self._operations.store(intake, entries), writes=True))
             if sent is not None:
                 await sent
-        except StoreError as error:
-            error.report = intake.report
-            raise
         finally:
             if sent is not None and not sent.done():  # cancelled, or the documents failed
                 sent.cancel()
                 await asyncio.gather(sent, return_exceptions=True)
-        return intake.finish(self._operations.name, raise_on_failure)
 
     async def asearch(
         self,
