@@ -1,0 +1,265 @@
+"""`Reranker`: a query and texts in, the texts in order out, as frameworks want it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any, Literal
+
+from chandelier.exceptions import ArgumentError, ShapeError
+from chandelier.explanation import Explanation
+from chandelier.maths import maxsim
+from chandelier.models import ColBERT
+from chandelier.multivectors import Float32Array, FloatArray, checked_count
+from chandelier.rerank.cache import shared_cache
+from chandelier.scores import Normalization, Scoring, checked_question
+from chandelier.shared import ModelHandle
+
+__all__ = ["CACHE_BYTES", "Reranked", "Reranker"]
+
+LOG = logging.getLogger("chandelier")
+CACHE_BYTES = 64 << 20
+PORTION = 256
+"""Texts whose rows are held at once: 256 of 180 rows of 128 dimensions are 24 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """One document of a reranked list.
+
+    Attributes:
+        index: Its place in the list that was given.
+        score: Its score, as `score_normalization` says.
+        truncated: Whether the model did not read all of it.
+        window: The first character, and the one behind the last, of the window that scored highest; None for a text
+            that was read as one.
+        explanation: Which words matched, if that was asked for.
+    """
+
+    index: int
+    score: float
+    truncated: bool = False
+    window: tuple[int, int] | None = None
+    explanation: Explanation | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What is encoded as one: a document, or a window of it."""
+
+    document: int
+    text: str
+    window: tuple[int, int] | None
+
+
+class Reranker:
+    """Orders texts by their MaxSim with a query: what the adapters of all frameworks share.
+
+    Nothing is opened before it is needed. Models are shared by all of a process that name the same checkpoint with the
+    same settings (`chandelier.shared`), rows of documents by all that also have the same `cache_bytes`. Threads may
+    share a reranker; it pickles and copies without weights.
+
+    Args:
+        model: The checkpoint's folder or hub name, or an open `ColBERT`.
+        top_n: How many to return; None for all.
+        score_normalization: `"query_length"` or `"none"`; see `chandelier.scores.Scoring`.
+        score_threshold: The lowest score to return, after normalisation; None for all.
+        long_documents: What becomes of a text longer than the model's `document_length`. `"truncate"` reads its
+            beginning, as PyLate does, marks it `truncated` and says so in the log once; `"window"` reads it in windows
+            that overlap, and the best window is its score.
+        window_overlap: Tokens that neighbouring windows share; None for a quarter of a window.
+        explain: Whether to say which words matched; costs about as much as encoding what is returned once more.
+        cache_bytes: How many bytes of encoded documents to keep for later calls, 64 MiB by default; 0 for none.
+        model_kwargs: Arguments of `ColBERT` for a model that is given by name, but for `token`.
+
+    Raises:
+        ArgumentError: If an argument is none of these; it names the argument.
+
+    Examples:
+        >>> reranker = Reranker("tests/goldens/a_bert_pylate/checkpoint", top_n=1)
+        >>> best = reranker.rerank("where is paris?", ["Bread needs flour.", "Paris is in France."])
+        >>> [(each.index, round(each.score, 2)) for each in best]
+        [(1, 0.9)]
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | ColBERT,
+        *,
+        top_n: int | None = None,
+        score_normalization: Normalization = "query_length",
+        score_threshold: float | None = None,
+        long_documents: Literal["truncate", "window"] = "truncate",
+        window_overlap: int | None = None,
+        explain: bool = False,
+        cache_bytes: int = CACHE_BYTES,
+        model_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._handle = ModelHandle(model, model_kwargs)
+        self._top_n = None if top_n is None else checked_count("top_n", top_n)
+        self._scoring = Scoring(score_normalization, score_threshold)
+        if long_documents not in ("truncate", "window"):
+            got = f"got {long_documents!r}, wanted 'truncate' or 'window'"
+            raise ArgumentError(f"long_documents: {got}", argument="long_documents")
+        self._has_windows = long_documents == "window"
+        if window_overlap is not None:
+            window_overlap = checked_count("window_overlap", window_overlap, least=0)
+            if not self._has_windows:
+                message = "window_overlap: wanted only with long_documents='window'"
+                raise ArgumentError(message, argument="window_overlap")
+        self._overlap = window_overlap
+        self._explain = _checked_bool("explain", explain)
+        self._cache_bytes = checked_count("cache_bytes", cache_bytes, least=0, most=(1 << 63) - 1)
+
+    @property
+    def name(self) -> str:
+        """The model's folder or hub name."""
+        return self._handle.name
+
+    @property
+    def model(self) -> ColBERT:
+        """The model, opened now if it was not yet."""
+        return self._handle.open()
+
+    def warm_up(self) -> None:
+        """Open the model now, so that the first call does not wait for it."""
+        self._handle.open()
+
+    def rerank(self, query: str, documents: Sequence[str], *, top_n: int | None = None) -> list[Reranked]:
+        """The documents, best first, ties in the order given.
+
+        Args:
+            query: The question.
+            documents: The texts; equal ones are encoded once, and each keeps its place.
+            top_n: How many to return; None for what the reranker says.
+
+        Raises:
+            ArgumentError: If the query asks nothing, or a document is no str; it names the document.
+            ModelError: As `ColBERT`, with the first call; so are `FileNotFoundError` and `HubError`.
+        """
+        return self._rank(query, documents, top_n, threading.Event())
+
+    async def arerank(self, query: str, documents: Sequence[str], *, top_n: int | None = None) -> list[Reranked]:
+        """As `rerank`, in a worker thread: the event loop goes on. What is cancelled stops encoding."""
+        stop = threading.Event()
+        work = partial(self._rank, query, documents, top_n, stop)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, copy_context().run, work)
+        finally:
+            stop.set()
+
+    def _rank(self, query: str, documents: Sequence[str], top_n: int | None, stop: threading.Event) -> list[Reranked]:
+        question = checked_question(query)
+        texts = _checked_texts(documents)
+        top_n = self._top_n if top_n is None else checked_count("top_n", top_n)
+        if not texts:
+            return []
+        model = self.model
+        rows = model.encode_queries([question])[0]
+        pieces, truncated = self._pieces(model, texts)
+        best: dict[int, tuple[float, tuple[int, int] | None]] = {}
+        waiting = iter(pieces)
+        while portion := list(islice(waiting, PORTION)):
+            for piece, score in zip(portion, self._maxsim(model, rows, portion, stop), strict=True):
+                if piece.document not in best or score > best[piece.document][0]:
+                    best[piece.document] = score, piece.window
+        found = [
+            Reranked(index, self._scoring.score(maxsim, len(rows)), index in truncated, window)
+            for index, (maxsim, window) in sorted(best.items())
+        ]
+        found.sort(key=lambda each: -each.score)
+        kept = [each for each in found if self._scoring.passes(each.score)][:top_n]
+        return [self._explained(model, question, texts[each.index], each) for each in kept] if self._explain else kept
+
+    def _pieces(self, model: ColBERT, texts: list[str]) -> tuple[list[_Piece], set[int]]:
+        """What is to be encoded, and which documents are not read to their end."""
+        distinct = list(dict.fromkeys(texts))
+        windows = dict(zip(distinct, model.windows(distinct, overlap=self._overlap), strict=True))
+        long = {index for index, text in enumerate(texts) if len(windows[text]) > 1}
+        if not self._has_windows:
+            if long:
+                _tell(model, len(long), len(texts))
+            return [_Piece(index, text, None) for index, text in enumerate(texts)], long
+        pieces = []
+        for index, text in enumerate(texts):
+            if index in long:
+                pieces += [_Piece(index, text[start:end], (start, end)) for start, end in windows[text]]
+            else:
+                pieces.append(_Piece(index, text, None))
+        return pieces, set()
+
+    def _maxsim(self, model: ColBERT, query: Float32Array, pieces: list[_Piece], stop: threading.Event) -> list[float]:
+        rows = self._rows(model, list(dict.fromkeys(piece.text for piece in pieces)), stop)
+        for piece in pieces:
+            if not len(rows[piece.text]):
+                message = "a skiplist leaves no row of it, so nothing can be compared; leave it out"
+                raise ShapeError(f"documents[{piece.document}]: {message}")
+        scores: list[float] = maxsim(query, [rows[piece.text] for piece in pieces]).tolist()
+        return scores
+
+    def _rows(self, model: ColBERT, texts: list[str], stop: threading.Event) -> dict[str, FloatArray]:
+        """The rows of each text, from the cache or the model."""
+        cache = shared_cache(model, self._cache_bytes)
+        rows = dict(zip(texts, cache.get(texts), strict=True))
+        missing = [text for text, found in rows.items() if found is None]
+        if missing:
+            encoded = list(model.encode_documents(missing, progress=partial(_stop_if, stop)))
+            cache.put(missing, encoded)
+            rows.update(zip(missing, encoded, strict=True))
+        return rows  # type: ignore[return-value]  # none is missing any more
+
+    def _explained(self, model: ColBERT, query: str, text: str, found: Reranked) -> Reranked:
+        explanation = model.explain(query, text, window=found.window)
+        return Reranked(found.index, found.score, found.truncated, found.window, explanation)
+
+
+class _Stopped(Exception):
+    """Ends work that nobody waits for any more."""
+
+
+def _stop_if(stop: threading.Event, _: int) -> None:
+    if stop.is_set():
+        raise _Stopped
+
+
+_TOLD: set[str] = set()
+
+
+def _tell(model: ColBERT, count: int, of: int) -> None:
+    """Says once for each model that documents are cut."""
+    if model.name in _TOLD:
+        return
+    _TOLD.add(model.name)
+    LOG.warning(
+        "%s reads %d tokens of a document: %d of these %d are longer, scored by their beginning, and marked "
+        "`truncated`; long_documents='window' reads all of them. (Not said again.)",
+        model.name,
+        model.document_length,
+        count,
+        of,
+    )
+
+
+def _checked_texts(documents: Iterable[str]) -> list[str]:
+    if isinstance(documents, (str, bytes, Mapping)) or not isinstance(documents, Iterable):
+        got = type(documents).__name__
+        raise ArgumentError(f"documents: got {got}, wanted a list of str", argument="documents")
+    texts = list(documents)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            got = type(text).__name__
+            raise ArgumentError(f"documents[{index}]: got {got}, wanted a str", argument="documents")
+    return texts
+
+
+def _checked_bool(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name}: got {value!r}, wanted True or False", argument=name)
+    return value

@@ -1,0 +1,89 @@
+"""`Retrieval`: a store and a question in, hits with scores that frameworks can use out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from chandelier.exceptions import ArgumentError
+from chandelier.multivectors import checked_count
+from chandelier.scores import Normalization, Scoring, checked_question, scored_vectors
+from chandelier.store import Hit, Store
+from chandelier.store.encoding import Query
+
+__all__ = ["Retrieval", "checked_store"]
+
+
+class Retrieval:
+    """How a framework searches a store: what the adapters of all frameworks share.
+
+    Args:
+        store: Any store; only the protocol `chandelier.store.Store` is used.
+        score_normalization: `"query_length"` or `"none"`; see `chandelier.scores.Scoring`.
+        score_threshold: The lowest score to return, after normalisation; None for all.
+        depth: How many candidates are scored exactly, where the store does not score all.
+        explain: Whether to say which words matched.
+        exact: Whether to score all documents, whatever finds candidates otherwise.
+
+    Raises:
+        ArgumentError: If an argument is none of these; it names the argument.
+
+    Examples:
+        >>> from chandelier import ColBERT, Document, LocalStore
+        >>> store = LocalStore(ColBERT("tests/goldens/a_bert_pylate/checkpoint"))
+        >>> report = store.upsert([Document("a", "Bread needs flour."), Document("b", "Paris is in France.")])
+        >>> [(hit.id, round(hit.score, 2)) for hit in Retrieval(store).search("where is paris?", k=1)]
+        [('b', 0.9)]
+        >>> store.close()
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        score_normalization: Normalization = "query_length",
+        score_threshold: float | None = None,
+        depth: int | None = None,
+        explain: bool = False,
+        exact: bool = False,
+    ) -> None:
+        self.store = checked_store(store)
+        self._scoring = Scoring(score_normalization, score_threshold)
+        self._options = {
+            "depth": None if depth is None else checked_count("depth", depth),
+            "explain": bool(explain),
+            "exact": bool(exact),
+        }
+
+    def search(self, query: Query, k: int, *, filter: Any = None, **options: Any) -> list[Hit]:
+        """The `k` best hits that pass; `options` are those of `Store.search`, and win over the own ones.
+
+        Raises:
+            ArgumentError: If the query asks nothing, or as `Store.search`.
+        """
+        question = _checked(query)
+        return self._scored(query, self.store.search(question, k, filter=filter, **{**self._options, **options}))
+
+    async def asearch(self, query: Query, k: int, *, filter: Any = None, **options: Any) -> list[Hit]:
+        """As `search`, by the store's own asynchronous search."""
+        question = _checked(query)
+        hits = await self.store.asearch(question, k, filter=filter, **{**self._options, **options})
+        return self._scored(query, hits)
+
+    def _scored(self, query: Query, hits: list[Hit]) -> list[Hit]:
+        vectors = scored_vectors(self.store.model, query) if isinstance(query, str) else len(query)
+        scored = [replace(hit, score=self._scoring.score(hit.score, vectors)) for hit in hits]
+        return [hit for hit in scored if self._scoring.passes(hit.score)]
+
+
+def _checked(query: Query) -> Query:
+    return checked_question(query) if isinstance(query, str) or not hasattr(query, "shape") else query
+
+
+def checked_store(store: object) -> Store:
+    """What is a store by what it can do."""
+    if isinstance(store, type) or not isinstance(store, Store):
+        got = repr(store) if isinstance(store, type) else type(store).__name__
+        wanted = "a store: LocalStore(model, path), QdrantStore(...)"
+        raise ArgumentError(f"store: got {got}, wanted {wanted}", argument="store")
+    return store

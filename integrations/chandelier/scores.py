@@ -1,0 +1,72 @@
+"""What a score means to a framework: MaxSim, divided by the query's vectors or as it is, and a threshold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from chandelier.exceptions import ArgumentError
+
+if TYPE_CHECKING:
+    from chandelier.models import ColBERT
+
+__all__ = ["Normalization", "Scoring", "scored_vectors"]
+
+Normalization: TypeAlias = Literal["query_length", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How a MaxSim becomes a score, and which scores are enough.
+
+    Args:
+        normalization: `"query_length"` divides by the query vectors that are scored (expansion tokens are), so that
+            unit rows give -1 to 1; `"none"` leaves the sum. Neither is a probability: what is high depends on the
+            model.
+        threshold: Scores below it are left out; None for none.
+
+    Raises:
+        ArgumentError: If an argument is none of these.
+
+    Examples:
+        >>> Scoring("query_length").score(16.0, 32)
+        0.5
+        >>> Scoring("none", threshold=10.0).passes(16.0)
+        True
+    """
+
+    normalization: Normalization = "query_length"
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.normalization not in ("query_length", "none"):
+            got = f"got {self.normalization!r}, wanted 'query_length' or 'none'"
+            raise ArgumentError(f"score_normalization: {got}", argument="score_normalization")
+        if self.threshold is not None:
+            is_number = isinstance(self.threshold, (int, float)) and not isinstance(self.threshold, bool)
+            if not is_number or math.isnan(self.threshold):
+                got = f"got {self.threshold!r}, wanted a number or None"
+                raise ArgumentError(f"score_threshold: {got}", argument="score_threshold")
+
+    def score(self, maxsim: float, query_vectors: int) -> float:
+        """The score of a MaxSim over so many vectors of the query."""
+        return float(maxsim) / query_vectors if self.normalization == "query_length" else float(maxsim)
+
+    def passes(self, score: float) -> bool:
+        """Whether a score reaches the threshold."""
+        return self.threshold is None or score >= self.threshold
+
+
+def scored_vectors(model: ColBERT, query: str) -> int:
+    """How many vectors a query becomes."""
+    return int(model.tokenize_queries([query])[0].keep.sum())
+
+
+def checked_question(query: object) -> str:
+    """A query that asks something."""
+    if not isinstance(query, str):
+        raise ArgumentError(f"query: got {type(query).__name__}, wanted a str", argument="query")
+    if not query.strip():
+        raise ArgumentError("query: got an empty text, wanted a question; nothing can match it", argument="query")
+    return query
