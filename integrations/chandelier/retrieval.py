@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from chandelier.exceptions import ArgumentError
-from chandelier.multivectors import checked_count
-from chandelier.scores import Normalization, Scoring, checked_question, scored_vectors
+from chandelier.scores import Normalization, Scoring, checked_bool, checked_question, scored_vectors
 from chandelier.store import Hit, Store
-from chandelier.store.encoding import Query
+from chandelier.store.encoding import Query, checked_search
 
 __all__ = ["Retrieval", "checked_store"]
 
@@ -19,6 +18,8 @@ class Retrieval:
 
     Args:
         store: Any store; only the protocol `chandelier.store.Store` is used.
+        k: How many hits, where a call does not say.
+        filter: What the metadata must be like, where a call does not say; see `Store.search`.
         score_normalization: `"query_length"` or `"none"`; see `chandelier.scores.Scoring`.
         score_threshold: The lowest score to return, after normalisation; None for all.
         depth: How many candidates are scored exactly, where the store does not score all.
@@ -41,6 +42,8 @@ class Retrieval:
         self,
         store: Store,
         *,
+        k: int = 10,
+        filter: Any = None,
         score_normalization: Normalization = "query_length",
         score_threshold: float | None = None,
         depth: int | None = None,
@@ -49,26 +52,29 @@ class Retrieval:
     ) -> None:
         self.store = checked_store(store)
         self._scoring = Scoring(score_normalization, score_threshold)
+        k, depth = checked_search(k, depth)
         self._options = {
-            "depth": None if depth is None else checked_count("depth", depth),
-            "explain": bool(explain),
-            "exact": bool(exact),
+            "k": k,
+            "filter": filter,
+            "depth": depth,
+            "explain": checked_bool("explain", explain),
+            "exact": checked_bool("exact", exact),
         }
 
-    def search(self, query: Query, k: int, *, filter: Any = None, **options: Any) -> list[Hit]:
-        """The `k` best hits that pass; `options` are those of `Store.search`, and win over the own ones.
+    def search(self, query: Query, **options: Any) -> list[Hit]:
+        """The best hits that pass; options are those of `Store.search`, and win over the own ones unless None.
 
         Raises:
             ArgumentError: If the query asks nothing, or as `Store.search`.
         """
-        question = _checked(query)
-        return self._scored(query, self.store.search(question, k, filter=filter, **{**self._options, **options}))
+        return self._scored(query, self.store.search(_checked(query), **self._with(options)))
 
-    async def asearch(self, query: Query, k: int, *, filter: Any = None, **options: Any) -> list[Hit]:
+    async def asearch(self, query: Query, **options: Any) -> list[Hit]:
         """As `search`, by the store's own asynchronous search."""
-        question = _checked(query)
-        hits = await self.store.asearch(question, k, filter=filter, **{**self._options, **options})
-        return self._scored(query, hits)
+        return self._scored(query, await self.store.asearch(_checked(query), **self._with(options)))
+
+    def _with(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {**self._options, **{name: value for name, value in options.items() if value is not None}}
 
     def _scored(self, query: Query, hits: list[Hit]) -> list[Hit]:
         vectors = scored_vectors(self.store.model, query) if isinstance(query, str) else len(query)
@@ -77,7 +83,7 @@ class Retrieval:
 
 
 def _checked(query: Query) -> Query:
-    return checked_question(query) if isinstance(query, str) or not hasattr(query, "shape") else query
+    return query if hasattr(query, "shape") else checked_question(query)
 
 
 def checked_store(store: object) -> Store:

@@ -70,3 +70,10 @@ def checked_question(query: object) -> str:
     if not query.strip():
         raise ArgumentError("query: got an empty text, wanted a question; nothing can match it", argument="query")
     return query
+
+
+def checked_bool(name: str, value: object) -> bool:
+    """True or False, and nothing that only looks like it."""
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name}: got {value!r}, wanted True or False", argument=name)
+    return value

@@ -19,7 +19,7 @@ from chandelier.maths import maxsim
 from chandelier.models import ColBERT
 from chandelier.multivectors import Float32Array, FloatArray, checked_count
 from chandelier.rerank.cache import shared_cache
-from chandelier.scores import Normalization, Scoring, checked_question
+from chandelier.scores import Normalization, Scoring, checked_bool, checked_question
 from chandelier.shared import ModelHandle
 
 __all__ = ["CACHE_BYTES", "Reranked", "Reranker"]
@@ -115,7 +115,7 @@ class Reranker:
                 message = "window_overlap: wanted only with long_documents='window'"
                 raise ArgumentError(message, argument="window_overlap")
         self._overlap = window_overlap
-        self._explain = _checked_bool("explain", explain)
+        self._explain = checked_bool("explain", explain)
         self._cache_bytes = checked_count("cache_bytes", cache_bytes, least=0, most=(1 << 63) - 1)
 
     @property
@@ -257,9 +257,3 @@ def _checked_texts(documents: Iterable[str]) -> list[str]:
             got = type(text).__name__
             raise ArgumentError(f"documents[{index}]: got {got}, wanted a str", argument="documents")
     return texts
-
-
-def _checked_bool(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ArgumentError(f"{name}: got {value!r}, wanted True or False", argument=name)
-    return value
