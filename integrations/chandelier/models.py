@@ -13,28 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from chandelier import _core
-from chandelier.exceptions import ArgumentError
 from chandelier.explanation import Explanation
 from chandelier.hub import HubOptions, locate, snapshot
-from chandelier.maths import checked_pooling, maxsim_matrix, top_k
+from chandelier.maths import checked_pooling, maxsim_matrix
 from chandelier.multivectors import Float32Array, FloatArray, Matrices, MultiVectors, checked_count
+from chandelier.ranking import Ranked, check_prompt_names, ranked
 
 __all__ = ["ColBERT", "Ranked", "Tokens", "from_bert"]
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """One document of a reranked list.
-
-    Attributes:
-        index: Its place in the list that was given.
-        score: Its MaxSim with the query.
-        text: The document, or None where matrices were given.
-    """
-
-    index: int
-    score: float
-    text: str | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -441,7 +426,7 @@ class ColBERT:
             >>> [ranked.index for ranked in model.rerank("what is the capital of france?", texts, top_k=1)]
             [1]
         """
-        return _rerank(self, query, documents, top_k, (query_prompt_name, document_prompt_name), progress)
+        return ranked(self, query, documents, top_k, (query_prompt_name, document_prompt_name), progress)
 
     def explain(
         self,
@@ -477,7 +462,7 @@ class ColBERT:
             ('capital', 'capital')
         """
         prompts = {"query_prompt_name": query_prompt_name, "document_prompt_name": document_prompt_name}
-        _check_prompt_names(self, **prompts)
+        check_prompt_names(self, **prompts)
         return Explanation.own(query, document, self._model.explain(query, document, **prompts))
 
     def tokenize_queries(
@@ -601,52 +586,3 @@ def _reopen(path: str | os.PathLike[str], hub: HubOptions, arguments: dict[str, 
     model = ColBERT.__new__(ColBERT)
     model._open(path, hub, **arguments)
     return model
-
-
-def _check_prompt_names(model: ColBERT, **names: str | None) -> None:
-    """Blames the argument that names a prompt which is none, where there are two such arguments."""
-    for argument, name in names.items():
-        if name is not None and not isinstance(name, str):
-            got = type(name).__name__
-            raise ArgumentError(f"{argument}: got {got}, wanted a str or None", argument=argument)
-        if name is not None and name not in model.prompts:
-            wanted = f"wanted one of the model's prompts, {list(model.prompts)}"
-            raise ArgumentError(f"{argument}: got {name!r}, {wanted}", argument=argument)
-
-
-def _rerank(
-    model: ColBERT,
-    query: str,
-    documents: Iterable[str] | Matrices,
-    k: int | None,
-    prompt_names: tuple[str | None, str | None],
-    progress: bool,
-) -> list[Ranked]:
-    if not isinstance(query, str):
-        raise ArgumentError(f"query: got {type(query).__name__}, wanted a str, one query a call", argument="query")
-    if k is not None:
-        checked_count("top_k", k)
-    _check_prompt_names(model, query_prompt_name=prompt_names[0], document_prompt_name=prompt_names[1])
-    rows = model._encode([query], "query", True, prompt_name=prompt_names[0])[0]
-    texts: list[str] | None = None
-    vectors: Matrices
-    if isinstance(documents, MultiVectors):
-        vectors = documents
-    elif isinstance(documents, (str, bytes, dict, np.ndarray)) or not isinstance(documents, Iterable):
-        got = type(documents).__name__
-        raise ArgumentError(f"documents: got {got}, wanted a list of str or of matrices", argument="documents")
-    else:
-        items: list[Any] = list(documents)
-        if items and isinstance(items[0], np.ndarray):
-            vectors = MultiVectors.from_arrays(items)
-        else:
-            texts = items
-            named = prompt_names[1]
-            vectors = model._encode(texts, "documents", False, prompt_name=named, progress=progress)
-    if not len(vectors):
-        return []
-    indices, scores = top_k(rows, vectors, len(vectors) if k is None else int(k))
-    return [
-        Ranked(index, score, None if texts is None else texts[index])
-        for index, score in zip(indices.tolist(), scores.tolist(), strict=True)
-    ]
