@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,9 @@ from chandelier.multivectors import Float32Array, FloatArray, Matrices, MultiVec
 from chandelier.ranking import Ranked, check_prompt_names, ranked
 
 __all__ = ["ColBERT", "Ranked", "Tokens", "from_bert"]
+
+# What `ColBERT` takes an argument to be that is not given; all others are None.
+_DEFAULTS = {"device": "cpu", "dtype": "float32", "from_bert": False, "local_files_only": False}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,6 +145,9 @@ class ColBERT:
         skiplist = self.info()["skiplist_words"]
         if arguments["skiplist_words"] is not None:
             arguments["skiplist_words"] = skiplist["value"]  # what a generator gave is gone
+        for name in ("query_length", "document_length", "threads"):
+            if arguments[name] is not None:
+                arguments[name] = operator.index(arguments[name])  # numpy's are no JSON
         self._arguments = arguments
         unknown = self._model.unknown_skiplist_words
         if unknown and skiplist["origin"] != "default":
@@ -171,6 +178,24 @@ class ColBERT:
     def revision(self) -> str | None:
         """The commit of a hub model that was opened; None for a folder."""
         return self._revision
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the handle was opened with, as plain JSON: `ColBERT(**model.arguments)` opens it again.
+
+        `model_name_or_path` and whatever is not at its default, as it was given, but never the token. A handle of
+        `from_bert` also has `from_bert: True`, for `chandelier.shared.shared_model`. To hold a hub model to its
+        commit, set `revision` to `model.revision`.
+
+        Examples:
+            >>> ColBERT("tests/goldens/a_bert_pylate/checkpoint", query_length=24).arguments
+            {'model_name_or_path': 'tests/goldens/a_bert_pylate/checkpoint', 'query_length': 24}
+        """
+        hub = {name: getattr(self._hub, name) for name in ("revision", "cache_dir", "local_files_only")}
+        given = {name: value for name, value in {**hub, **self._arguments}.items() if value != _DEFAULTS.get(name)}
+        if "skiplist_words" in given:
+            given["skiplist_words"] = list(given["skiplist_words"])
+        return {"model_name_or_path": self._name, **given}
 
     @property
     def dim(self) -> int:

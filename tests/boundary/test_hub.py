@@ -63,6 +63,7 @@ def attempt(call):
             model = pickle.loads(data)
         rows = [each.tolist() for each in model.encode_documents(texts)]
         fields = dict(revision=model.revision, shown=model.info().get("revision"), model=model.name, repr=repr(model))
+        fields["arguments"] = model.arguments
         return {**report, "rows": rows, "folder": model._path, "fingerprint": model.fingerprint, **fields}
     except Exception as error:
         again = pickle.loads(pickle.dumps(error))
@@ -283,6 +284,9 @@ def test_a_pickle_opens_the_same_commit_and_holds_no_token(world: World, local: 
     report = world.open("house/plain", {"HF_TOKEN": "good"}, token="good", pickle=True, threads=1)
     assert same(report, local), report
     assert report["secret"] is False
+    assert report["arguments"] == {"model_name_or_path": "house/plain", "revision": first, "threads": 1}
+    given = {"model_name_or_path": "house/plain", "revision": "main"}
+    assert world.open("house/plain", token="good", revision="main")["arguments"] == given, "no token, nothing resolved"
     if NEWER:
         assert same(world.open("house/plain", token="good", pickle=True, threads=1), local), "the cache is enough"
     assert "Bearer good" in world.hub.tokens
