@@ -8,19 +8,23 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from chandelier import _core
+from chandelier.exceptions import ArgumentError
 from chandelier.explanation import Explanation
 from chandelier.hub import HubOptions, locate, snapshot
 from chandelier.maths import checked_pooling, maxsim_matrix
 from chandelier.multivectors import Float32Array, FloatArray, Matrices, MultiVectors, checked_count
 from chandelier.ranking import Ranked, check_prompt_names, ranked
 
-__all__ = ["ColBERT", "Ranked", "Tokens", "from_bert"]
+__all__ = ["ColBERT", "Progress", "Ranked", "Tokens", "from_bert"]
+
+Progress: TypeAlias = bool | Callable[[int], object]
+"""Whether to show a bar, or what is to be told how many texts are done."""
 
 # What `ColBERT` takes an argument to be that is not given; all others are None.
 _DEFAULTS = {"device": "cpu", "dtype": "float32", "from_bert": False, "local_files_only": False}
@@ -266,7 +270,7 @@ class ColBERT:
         prompt: str | None = None,
         prompt_name: str | None = None,
         batch_tokens: int | None = None,
-        progress: bool = False,
+        progress: Progress = False,
     ) -> MultiVectors:
         """Encode queries, in order.
 
@@ -275,7 +279,8 @@ class ColBERT:
             prompt: Put before every text; `""` also turns off a prompt that the checkpoint applies by itself.
             prompt_name: The name of one of `prompts`, instead of `prompt`.
             batch_tokens: Tokens of a micro-batch (256 if None, at most 4096); the rows do not depend on it.
-            progress: Show a tqdm bar on stderr, or in the notebook.
+            progress: Show a tqdm bar on stderr, or in the notebook. Or a function, called on this thread about every 50
+                ms and at the end with the number of texts done so far: what it raises ends the call, and comes out.
 
         Returns:
             One float32 matrix of unit rows a query: `(query_length, dim)` with query expansion, else
@@ -298,7 +303,7 @@ class ColBERT:
         prompt: str | None = None,
         prompt_name: str | None = None,
         batch_tokens: int | None = None,
-        progress: bool = False,
+        progress: Progress = False,
     ) -> MultiVectors:
         """Encode documents, in order; see `encode_queries` for the other arguments.
 
@@ -310,7 +315,7 @@ class ColBERT:
             prompt: Put before every text.
             prompt_name: The name of one of `prompts`.
             batch_tokens: Tokens of a micro-batch.
-            progress: Show a bar.
+            progress: Show a bar, or a function that is told.
 
         Returns:
             One float32 matrix of unit rows `(tokens, dim)` a document: cut at `document_length` tokens, without the
@@ -346,7 +351,7 @@ class ColBERT:
         prompt: str | None = ...,
         prompt_name: str | None = ...,
         batch_tokens: int | None = ...,
-        progress: bool = ...,
+        progress: Progress = ...,
         batch_size: int | None = ...,
         show_progress_bar: bool | None = ...,
     ) -> FloatArray: ...
@@ -362,7 +367,7 @@ class ColBERT:
         prompt: str | None = ...,
         prompt_name: str | None = ...,
         batch_tokens: int | None = ...,
-        progress: bool = ...,
+        progress: Progress = ...,
         batch_size: int | None = ...,
         show_progress_bar: bool | None = ...,
     ) -> list[FloatArray]: ...
@@ -377,7 +382,7 @@ class ColBERT:
         prompt: str | None = None,
         prompt_name: str | None = None,
         batch_tokens: int | None = None,
-        progress: bool = False,
+        progress: Progress = False,
         batch_size: int | None = None,
         show_progress_bar: bool | None = None,
     ) -> FloatArray | list[FloatArray]:
@@ -430,7 +435,7 @@ class ColBERT:
         top_k: int | None = None,
         query_prompt_name: str | None = None,
         document_prompt_name: str | None = None,
-        progress: bool = False,
+        progress: Progress = False,
     ) -> list[Ranked]:
         """Order documents by their MaxSim with a query, best first, ties in input order.
 
@@ -440,7 +445,7 @@ class ColBERT:
             top_k: How many to return; None for all.
             query_prompt_name: The name of the prompt of the query, for a checkpoint that wants one.
             document_prompt_name: The same of documents given as texts.
-            progress: Show a bar while the documents are encoded.
+            progress: As for `encode_documents`, while documents given as texts are encoded.
 
         Raises:
             ArgumentError: If an argument is not of its kind; it names the argument.
@@ -534,7 +539,7 @@ class ColBERT:
         prompt_name: str | None = None,
         pooling: tuple[int, int] = (1, 1),
         batch_tokens: int | None = None,
-        progress: bool = False,
+        progress: Progress = False,
     ) -> MultiVectors:
         def encode(texts: Iterable[str], on_progress: Callable[[int], object] | None = None) -> MultiVectors:
             parts = self._model.encode(
@@ -549,6 +554,11 @@ class ColBERT:
             )
             return MultiVectors.own(*parts)
 
+        if callable(progress):
+            return encode(texts, progress)
+        if not isinstance(progress, bool):
+            wanted = "True, False or a function that is told how many texts are done"
+            raise ArgumentError(f"progress: got {progress!r}, wanted {wanted}", argument="progress")
         if not progress or isinstance(texts, str):
             return encode(texts)
         from tqdm.auto import tqdm  # 30 ms that only a bar is worth

@@ -13,7 +13,7 @@ from chandelier.maths import top_k
 from chandelier.multivectors import Matrices, MultiVectors, checked_count
 
 if TYPE_CHECKING:
-    from chandelier.models import ColBERT
+    from chandelier.models import ColBERT, Progress
 
 __all__ = ["Ranked", "check_prompt_names", "ranked"]
 
@@ -39,7 +39,7 @@ def ranked(
     documents: Iterable[str] | Matrices,
     k: int | None,
     prompt_names: tuple[str | None, str | None],
-    progress: bool,
+    progress: Progress,
 ) -> list[Ranked]:
     """The work of `ColBERT.rerank`; `prompt_names` are those of the query and of the documents."""
     if not isinstance(query, str):

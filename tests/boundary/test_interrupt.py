@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from chandelier import ColBERT
+from chandelier import ArgumentError, ColBERT
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
@@ -197,3 +197,52 @@ def test_progress_of_nothing_and_of_a_generator(tiny: ColBERT, capfd: pytest.Cap
 def test_no_bar_unless_asked(tiny: ColBERT, capfd: pytest.CaptureFixture[str]) -> None:
     tiny.encode_documents(["text"] * 100)
     assert capfd.readouterr() == ("", "")
+
+
+def test_progress_tells_a_function_how_far_it_is(tiny: ColBERT, capfd: pytest.CaptureFixture[str]) -> None:
+    texts = [f"{number} ships and rocks, fog and lamps " * 20 for number in range(4000)]
+    told: list[int] = []
+    threads = set()
+
+    def tell(done: int) -> None:
+        told.append(done)
+        threads.add(threading.get_ident())
+
+    assert tiny.encode_documents(iter(texts), progress=tell) == tiny.encode_documents(texts)
+    assert (told == sorted(told), told[-1]) == (True, len(texts))
+    assert len(set(told)) > 3, f"it was told while the core worked: {told}"
+    assert threads == {threading.get_ident()}
+    told.clear()
+    tiny.encode_queries(texts[:20], progress=tell)
+    assert told[-1] == 20
+    told.clear()
+    assert len(tiny.encode_queries([], progress=tell)) == 0
+    assert set(told) <= {0}
+    tiny.rerank("the moon", texts[:30], progress=tell)
+    assert told[-1] == 30
+    assert capfd.readouterr() == ("", ""), "whoever is told draws the bar"
+
+
+@pytest.mark.parametrize(("count", "least"), [(200_000, 0), (4000, 1)], ids=["tokenizing", "encoding"])
+def test_what_the_function_raises_ends_the_call(tiny: ColBERT, count: int, least: int) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def stop(done: int) -> None:
+        if done >= least:
+            raise EnoughError(done)
+
+    texts = [f"{number} ships and rocks, fog and lamps " * 20 for number in range(count)]
+    begun = time.perf_counter()
+    with pytest.raises(EnoughError) as caught:
+        tiny.encode_documents(texts, progress=stop)
+    assert least <= caught.value.args[0] < count
+    assert time.perf_counter() - begun < PROMPTLY
+    assert len(tiny.encode_documents(texts[:3])) == 3
+
+
+@pytest.mark.parametrize("wrong", [None, 1, "yes", []], ids=repr)
+def test_progress_is_yes_no_or_a_function(tiny: ColBERT, wrong: object) -> None:
+    for call in (tiny.encode_documents, tiny.encode_queries, tiny.encode):
+        with pytest.raises(ArgumentError, match=r"progress: got .*, wanted True, False or a function"):
+            call(["text"], progress=wrong)  # type: ignore[operator]
