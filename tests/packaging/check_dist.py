@@ -32,7 +32,13 @@ with chandelier.LocalStore(model, "store.db") as store:
     store.upsert([chandelier.Document("a", "Paris is the capital of France."), chandelier.Document("b", "Bread.")])
     assert [hit.id for hit in store.search("what is the capital of france?", 1)] == ["a"]
 pathlib.Path("store.db").unlink()
-for name, package in (("qdrant", "qdrant-client"), ("qdrant_edge", "qdrant-edge-py")):
+for name, package in (
+    ("langchain", "langchain-core"),
+    ("llama_index", "llama-index-core"),
+    ("haystack", "haystack-ai"),
+    ("qdrant", "qdrant-client"),
+    ("qdrant_edge", "qdrant-edge-py"),
+):
     try:
         __import__(f"chandelier.{name}")
     except ModuleNotFoundError as error:
@@ -51,6 +57,19 @@ with QdrantEdgeStore("edge", chandelier.ColBERT(sys.argv[1])) as store:
     assert [hit.id for hit in store.search("what is the capital of france?")] == ["a"]
 assert "qdrant_client" not in sys.modules
 print("the extra qdrant-edge alone stores and finds")
+"""
+
+TRIAL_OF_LANGCHAIN = """
+import sys
+from langchain_core.documents import Document
+from chandelier.langchain import ColBERTRerank, ColBERTVectorStore
+texts = ["Bread needs flour.", "Paris is the capital of France."]
+question = "what is the capital of france?"
+best = ColBERTRerank(model=sys.argv[1], top_n=1).compress_documents([Document(text) for text in texts], question)
+store = ColBERTVectorStore.from_texts(texts, sys.argv[1])
+assert best[0].page_content == store.as_retriever(search_kwargs={"k": 1}).invoke(question)[0].page_content == texts[1]
+assert not {"torch", "langchain", "langchain_classic", "qdrant_client"} & set(sys.modules)
+print("the extra langchain alone reranks and retrieves")
 """
 
 
@@ -106,6 +125,8 @@ def main() -> None:
             print(run(venv / "bin" / "python", "-c", TRIAL, CHECKPOINT, cwd=folder).strip())
         run(venv / "bin" / "python", "-m", "pip", "install", "--quiet", f"{wheel}[qdrant-edge]")
         print(run(venv / "bin" / "python", "-c", TRIAL_OF_EDGE, CHECKPOINT, cwd=folder).strip())
+        run(venv / "bin" / "python", "-m", "pip", "install", "--quiet", f"{wheel}[langchain]")
+        print(run(venv / "bin" / "python", "-c", TRIAL_OF_LANGCHAIN, CHECKPOINT, cwd=folder).strip())
 
 
 if __name__ == "__main__":

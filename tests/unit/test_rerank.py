@@ -1,0 +1,161 @@
+"""`Reranker`: what no host's contract can see, portions, the cache, the log and documents without a row."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chandelier import ArgumentError, ColBERT, ShapeError
+from chandelier.rerank import Reranker
+from chandelier.rerank.cache import ENTRY_BYTES, RowsCache, shared_cache
+from chandelier.rerank.reranker import PORTION
+from chandelier.shared import SHARED
+
+QUESTION = "what is the capital of france?"
+LONG = "The sea is deep. " * 200
+
+
+@pytest.fixture
+def checkpoint(goldens: Path) -> str:
+    return str(goldens / "a_bert_pylate" / "checkpoint")
+
+
+def test_more_documents_than_are_held_at_once(tiny: ColBERT) -> None:
+    texts = [f"{number} moons and {number % 7} seas" for number in range(2 * PORTION + 3)]
+    found = Reranker(tiny, score_normalization="none", cache_bytes=0).rerank(QUESTION, texts)
+    wanted = tiny.rerank(QUESTION, texts)
+    assert [(each.index, each.score) for each in found] == [(each.index, each.score) for each in wanted]
+
+
+def test_a_document_of_more_windows_than_are_held_at_once(goldens: Path) -> None:
+    model = ColBERT(goldens / "a_bert_pylate" / "checkpoint", document_length=12)
+    text = " ".join(f"word{number}" for number in range(3 * PORTION)) + " Paris is the capital of France."
+    (found,) = Reranker(model, long_documents="window", score_normalization="none").rerank(QUESTION, [text])
+    windows = [text[start:end] for start, end in model.windows([text])[0]]
+    assert len(windows) > PORTION
+    best = model.rerank(QUESTION, windows)[0]
+    assert found.score == best.score
+    assert found.window is not None
+    assert text[slice(*found.window)] == windows[best.index]
+    assert not found.truncated
+
+
+def test_windows_share_as_many_tokens_as_asked(tiny: ColBERT) -> None:
+    def windows(overlap: int) -> int:
+        reranker = Reranker(tiny, long_documents="window", window_overlap=overlap, cache_bytes=1 << 22)
+        reranker.rerank(QUESTION, [LONG])
+        return len(tiny.windows([LONG], overlap=overlap)[0])
+
+    assert windows(0) < windows(100)
+    with pytest.raises(ArgumentError, match="overlap"):
+        windows(1000)
+
+
+def test_an_overlap_without_windows_is_refused(checkpoint: str) -> None:
+    with pytest.raises(ArgumentError, match="window_overlap: wanted only with long_documents='window'"):
+        Reranker(checkpoint, window_overlap=3)
+
+
+def test_a_document_without_rows_is_named(goldens: Path) -> None:
+    skipped = ["[CLS]", "[D] ", "[SEP]", "."]
+    model = ColBERT(goldens / "a_bert_pylate" / "checkpoint", skiplist_words=skipped)
+    assert [len(rows) for rows in model.encode_documents(["the moon", "..."])] == [2, 0]
+    with pytest.raises(ShapeError, match=r"documents\[1\]: a skiplist leaves no row"):
+        Reranker(model).rerank(QUESTION, ["the moon", "..."])
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [
+        ("one text", "documents: got str, wanted a list of str"),
+        (["a", None], r"documents\[1\]: got NoneType, wanted a str"),
+        ({"a": 1}, "documents: got dict"),
+        (None, "documents: got NoneType"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(checkpoint: str, documents: object, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Reranker(checkpoint).rerank(QUESTION, documents)  # type: ignore[arg-type]
+
+
+def test_a_question_that_is_no_text_is_refused(checkpoint: str) -> None:
+    with pytest.raises(ArgumentError, match="query: got list, wanted a str"):
+        Reranker(checkpoint).rerank([QUESTION], ["a"])  # type: ignore[arg-type]
+
+
+def test_the_log_says_once_for_a_model_that_documents_are_cut(goldens: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = ColBERT(goldens / "a_bert_pylate" / "checkpoint", document_length=30)
+    with caplog.at_level(logging.WARNING, logger="chandelier"):
+        for _ in range(2):
+            found = Reranker(model).rerank(QUESTION, ["the moon", LONG])
+            assert {each.index: each.truncated for each in found} == {0: False, 1: True}
+        Reranker(model, long_documents="window").rerank(QUESTION, [LONG])
+    (record,) = caplog.records
+    assert "reads 30 tokens of a document: 1 of these 2 are longer" in record.message
+
+
+def test_rows_are_encoded_once(goldens: Path) -> None:
+    model = ColBERT(goldens / "a_bert_pylate" / "checkpoint")
+    texts = ["the moon", "the sea", "the moon"]
+    first = Reranker(model, cache_bytes=1 << 20).rerank(QUESTION, texts)
+    cache = shared_cache(model, 1 << 20)
+    assert len(cache) == 2
+    kept = cache.get(texts)
+    assert Reranker(model, cache_bytes=1 << 20).rerank(QUESTION, texts) == first
+    again = cache.get(texts)
+    assert all(one is other for one, other in zip(kept, again, strict=True))  # nothing was put anew
+    assert Reranker(model, cache_bytes=0).rerank(QUESTION, texts) == first
+    assert len(shared_cache(model, 0)) == 0
+
+
+def test_a_cache_belongs_to_one_model(goldens: Path) -> None:
+    one, other = (ColBERT(goldens / case / "checkpoint") for case in ("a_bert_pylate", "d_bert_stanford"))
+    Reranker(one, cache_bytes=1 << 20).rerank(QUESTION, ["the moon"])
+    assert shared_cache(other, 1 << 20).get(["the moon"]) == [None]
+
+
+def test_nothing_is_opened_by_making_and_pickling(checkpoint: str) -> None:
+    before = set(SHARED.models)
+    reranker = pickle.loads(pickle.dumps(Reranker(checkpoint, model_kwargs={"query_length": 19}, top_n=3)))
+    assert reranker.name == checkpoint
+    assert set(SHARED.models) == before
+    reranker.warm_up()
+    assert reranker.model.query_length == 19
+
+
+operations = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12)), max_size=40)
+
+
+@given(operations, st.integers(0, 3000))
+def test_a_cache_keeps_the_last_used_within_its_limit(operations: list[tuple[int, int]], limit: int) -> None:
+    cache, model = RowsCache(limit), dict[str, int]()
+    for name, rows in operations:
+        text, size = f"text {name}", 16 * rows + ENTRY_BYTES
+        (found,) = cache.get([text])
+        assert (found is not None) == (text in model)
+        if found is not None:
+            model[text] = model.pop(text)
+            continue
+        cache.put([text], [np.full((rows, 4), name, np.float32)])
+        if 0 < limit >= size:
+            model[text] = size
+            while sum(model.values()) > limit:
+                model.pop(next(iter(model)))
+        assert cache.nbytes == sum(model.values()) <= limit
+        assert len(cache) == len(model)
+
+
+def test_a_cache_holds_no_view_of_what_was_encoded_together(tiny: ColBERT) -> None:
+    cache = RowsCache(1 << 20)
+    rows = tiny.encode_documents(["the moon", "the sea"])
+    cache.put(["the moon"], [rows[0]])
+    (kept,) = cache.get(["the moon"])
+    assert kept is not None
+    assert kept.base is None
+    assert np.array_equal(kept, rows[0])
