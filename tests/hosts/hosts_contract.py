@@ -258,7 +258,7 @@ class AsyncRerankContract(RerankContract):
     async def test_the_loop_goes_on(self, minilm: ColBERT, report: Callable[[str], None]) -> None:
         """Eight reranks at once: the longest gap between ticks is far below the time of one."""
         component = self.component(minilm, top_n=None, cache_bytes=0)
-        documents = self.documents(items([f"{number}: {LONG[:400]}" for number in range(24)]))
+        documents = self.documents(items([f"{number}: {LONG[:400]}" for number in range(12)]))
         await self.arerank(component, QUESTION, documents[:1])
         begun = time.perf_counter()
         alone = self.read(await self.arerank(component, QUESTION, documents))

@@ -35,7 +35,7 @@ def test_more_documents_than_are_held_at_once(tiny: ColBERT) -> None:
 
 def test_a_document_of_more_windows_than_are_held_at_once(goldens: Path) -> None:
     model = ColBERT(goldens / "a_bert_pylate" / "checkpoint", document_length=12)
-    text = " ".join(f"word{number}" for number in range(3 * PORTION)) + " Paris is the capital of France."
+    text = " ".join(f"word{number}" for number in range(8 * PORTION)) + " Paris is the capital of France."
     (found,) = Reranker(model, long_documents="window", score_normalization="none").rerank(QUESTION, [text])
     windows = [text[start:end] for start, end in model.windows([text])[0]]
     assert len(windows) > PORTION
