@@ -134,6 +134,11 @@ class ModelHandle:
             raise ArgumentError(f"model: got {got}, wanted a folder, a hub name or a ColBERT", argument="model")
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """What opens the model again, as plain JSON: `shared_model(**arguments)`."""
+        return {"model_name_or_path": self.name, **self.settings} if self._given is None else self._given.arguments
+
+    @property
     def is_given(self) -> bool:
         """Whether an open model was given."""
         return self._given is not None

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any, Literal
@@ -124,6 +124,11 @@ class Reranker:
         return self._handle.name
 
     @property
+    def model_arguments(self) -> dict[str, Any]:
+        """What opens the model again, as plain JSON: `chandelier.shared.shared_model(**reranker.model_arguments)`."""
+        return self._handle.arguments
+
+    @property
     def model(self) -> ColBERT:
         """The model, opened now if it was not yet."""
         return self._handle.open()
@@ -132,33 +137,56 @@ class Reranker:
         """Open the model now, so that the first call does not wait for it."""
         self._handle.open()
 
-    def rerank(self, query: str, documents: Sequence[str], *, top_n: int | None = None) -> list[Reranked]:
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        score_threshold: float | None = None,
+    ) -> list[Reranked]:
         """The documents, best first, ties in the order given.
 
         Args:
             query: The question.
             documents: The texts; equal ones are encoded once, and each keeps its place.
             top_n: How many to return; None for what the reranker says.
+            score_threshold: The lowest score to return; None for what the reranker says.
 
         Raises:
             ArgumentError: If the query asks nothing, or a document is no str; it names the document.
             ModelError: As `ColBERT`, with the first call; so are `FileNotFoundError` and `HubError`.
         """
-        return self._rank(query, documents, top_n, threading.Event())
+        return self._rank(query, documents, top_n, score_threshold, threading.Event())
 
-    async def arerank(self, query: str, documents: Sequence[str], *, top_n: int | None = None) -> list[Reranked]:
+    async def arerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        score_threshold: float | None = None,
+    ) -> list[Reranked]:
         """As `rerank`, in a worker thread: the event loop goes on. What is cancelled stops encoding."""
         stop = threading.Event()
-        work = partial(self._rank, query, documents, top_n, stop)
+        work = partial(self._rank, query, documents, top_n, score_threshold, stop)
         try:
             return await asyncio.get_running_loop().run_in_executor(None, copy_context().run, work)
         finally:
             stop.set()
 
-    def _rank(self, query: str, documents: Sequence[str], top_n: int | None, stop: threading.Event) -> list[Reranked]:
+    def _rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_n: int | None,
+        score_threshold: float | None,
+        stop: threading.Event,
+    ) -> list[Reranked]:
         question = checked_question(query)
         texts = _checked_texts(documents)
         top_n = self._top_n if top_n is None else checked_count("top_n", top_n)
+        scoring = self._scoring if score_threshold is None else replace(self._scoring, threshold=score_threshold)
         if not texts:
             return []
         model = self.model
@@ -171,11 +199,11 @@ class Reranker:
                 if piece.document not in best or score > best[piece.document][0]:
                     best[piece.document] = score, piece.window
         found = [
-            Reranked(index, self._scoring.score(maxsim, len(rows)), index in truncated, window)
+            Reranked(index, scoring.score(maxsim, len(rows)), index in truncated, window)
             for index, (maxsim, window) in sorted(best.items())
         ]
         found.sort(key=lambda each: -each.score)
-        kept = [each for each in found if self._scoring.passes(each.score)][:top_n]
+        kept = [each for each in found if scoring.passes(each.score)][:top_n]
         return [self._explained(model, question, texts[each.index], each) for each in kept] if self._explain else kept
 
     def _pieces(self, model: ColBERT, texts: list[str]) -> tuple[list[_Piece], set[int]]:
