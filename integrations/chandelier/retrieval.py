@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from chandelier.exceptions import ArgumentError
 from chandelier.scores import Normalization, Scoring, checked_bool, checked_question, scored_vectors
 from chandelier.store import Hit, Store
 from chandelier.store.encoding import Query, checked_search
+from chandelier.store.handles import StoreHandle, checked_store
 
 __all__ = ["Retrieval", "checked_store"]
 
@@ -17,7 +18,8 @@ class Retrieval:
     """How a framework searches a store: what the adapters of all frameworks share.
 
     Args:
-        store: Any store; only the protocol `chandelier.store.Store` is used.
+        store: Any store; only the protocol `chandelier.store.Store` is used. Or the description of one, which is opened
+            when it is needed; see `chandelier.store.open_store`.
         k: How many hits, where a call does not say.
         filter: What the metadata must be like, where a call does not say; see `Store.search`.
         score_normalization: `"query_length"` or `"none"`; see `chandelier.scores.Scoring`.
@@ -40,7 +42,7 @@ class Retrieval:
 
     def __init__(
         self,
-        store: Store,
+        store: Store | Mapping[str, Any],
         *,
         k: int = 10,
         filter: Any = None,
@@ -50,7 +52,7 @@ class Retrieval:
         explain: bool = False,
         exact: bool = False,
     ) -> None:
-        self.store = checked_store(store)
+        self.handle = StoreHandle(store)
         self._scoring = Scoring(score_normalization, score_threshold)
         k, depth = checked_search(k, depth)
         self._options = {
@@ -60,6 +62,11 @@ class Retrieval:
             "explain": checked_bool("explain", explain),
             "exact": checked_bool("exact", exact),
         }
+
+    @property
+    def store(self) -> Store:
+        """The store, opened now if it was not yet."""
+        return self.handle.open()
 
     def search(self, query: Query, **options: Any) -> list[Hit]:
         """The best hits that pass; options are those of `Store.search`, and win over the own ones unless None.
@@ -84,12 +91,3 @@ class Retrieval:
 
 def _checked(query: Query) -> Query:
     return query if hasattr(query, "shape") else checked_question(query)
-
-
-def checked_store(store: object) -> Store:
-    """What is a store by what it can do."""
-    if isinstance(store, type) or not isinstance(store, Store):
-        got = repr(store) if isinstance(store, type) else type(store).__name__
-        wanted = "a store: LocalStore(model, path), QdrantStore(...)"
-        raise ArgumentError(f"store: got {got}, wanted {wanted}", argument="store")
-    return store

@@ -18,7 +18,9 @@ from chandelier.models import ColBERT
 from chandelier.multivectors import checked_count
 from chandelier.prefetch import PrefetchEncoder
 from chandelier.qdrant.client import ClientEngine
+from chandelier.qdrant.description import described_client, opened_client
 from chandelier.qdrant.failures import ERRORS, Patience, translated
+from chandelier.store.descriptions import description_of
 from chandelier.store.encoding import Encoding
 from chandelier.store.points.operations import Operations, layout_of
 from chandelier.store.points.sparse import SparseEncoder
@@ -114,6 +116,22 @@ class QdrantStore(PointStore):
             payload_indexes=payload_indexes or {},
             namespace=collection,
         )
+        self._client = client
+        self._owns_client = False
+        self._given = {
+            "collection": collection,
+            "prefetch": prefetch,
+            "datatype": datatype,
+            "on_disk": on_disk,
+            "sparse": sparse,
+            "payload_indexes": payload_indexes,
+            "pool_factor": pool_factor,
+            "protected_tokens": protected_tokens,
+            "create_options": create_options,
+            "adopt": adopt,
+            "retries": retries,
+            "timeout": timeout,
+        }
         self._patience = Patience(checked_count("retries", retries, least=0))
         timeout = None if timeout is None else checked_count("timeout", timeout)
         options = create_options or {}
@@ -129,6 +147,32 @@ class QdrantStore(PointStore):
     def __repr__(self) -> str:
         return f"QdrantStore({self._operations.name})"
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the store was opened with, as plain JSON: `chandelier.store.open_store` opens it again from that.
+
+        A server's key is left out, and read from `QDRANT_API_KEY` by whoever opens it.
+
+        Raises:
+            StoreError: If the client is in memory.
+            ArgumentError: If there is a setting that a file cannot hold: headers, a token provider, an encoder of your
+                own making.
+        """
+        return description_of(QdrantStore, self.model, client=described_client(self._client), **self._given)
+
+    @classmethod
+    def _from_description(cls, client: Mapping[str, Any], **arguments: Any) -> QdrantStore:
+        """Opens a store whose client is its own."""
+        opened = opened_client(client)
+        try:
+            store = cls(opened, **arguments)
+        except BaseException:
+            if isinstance(opened, QdrantClient):
+                opened.close()
+            raise
+        store._owns_client = True
+        return store
+
     async def aopen(self) -> None:
         """Make the collection, or look at the one that is there; the first call of another method does so too."""
         if not self._opened:
@@ -136,12 +180,16 @@ class QdrantStore(PointStore):
             self._opened = True
 
     def close(self) -> None:
-        """End the use of this store, not of the client, which may have others; closing again does nothing."""
+        """End the use of this store, not of a client that was given; closing again does nothing."""
         self._closed = True
+        if self._owns_client and isinstance(self._client, QdrantClient):
+            self._client.close()
 
     async def aclose(self) -> None:
         """As `close`."""
         self.close()
+        if self._owns_client and isinstance(self._client, AsyncQdrantClient):
+            await self._client.close()
 
     def _run(self, steps: Steps[T], stopped: threading.Event | None = None) -> T:
         if self._is_async:

@@ -13,6 +13,7 @@ from chandelier.multivectors import checked_path
 from chandelier.prefetch import PrefetchEncoder
 from chandelier.qdrant_edge.failures import is_panic, translated
 from chandelier.qdrant_edge.shard import ShardEngine
+from chandelier.store.descriptions import description_of
 from chandelier.store.encoding import Encoding
 from chandelier.store.points.operations import Operations, layout_of
 from chandelier.store.points.sparse import SparseEncoder
@@ -94,6 +95,16 @@ class QdrantEdgeStore(PointStore):
             payload_indexes=payload_indexes or {},
             namespace=NAMESPACE,
         )
+        self._given = {
+            "path": folder,
+            "prefetch": prefetch,
+            "datatype": datatype,
+            "on_disk": on_disk,
+            "sparse": sparse,
+            "payload_indexes": payload_indexes,
+            "pool_factor": pool_factor,
+            "protected_tokens": protected_tokens,
+        }
         self._engine = ShardEngine(folder)
         self._operations = Operations(folder, encoding, self._engine, layout, prefetch, sparse)
         try:
@@ -104,6 +115,15 @@ class QdrantEdgeStore(PointStore):
 
     def __repr__(self) -> str:
         return f"QdrantEdgeStore({self._operations.name!r})"
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the store was opened with, as plain JSON: `chandelier.store.open_store` opens it again from that.
+
+        Raises:
+            ArgumentError: If it has an encoder of your own making, which a file cannot hold.
+        """
+        return description_of(QdrantEdgeStore, self.model, **self._given)
 
     def optimize(self) -> bool:
         """Index what was stored and give back the room of what was deleted or replaced; whether there was any to do.

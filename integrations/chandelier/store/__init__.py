@@ -5,8 +5,9 @@
 """
 
 from chandelier.exceptions import PartialUpsertError, StoreError
+from chandelier.store.descriptions import open_store
 from chandelier.store.documents import Document, Hit, UpsertReport
 from chandelier.store.local import LocalStore
 from chandelier.store.protocol import Store
 
-__all__ = ["Document", "Hit", "LocalStore", "PartialUpsertError", "Store", "StoreError", "UpsertReport"]
+__all__ = ["Document", "Hit", "LocalStore", "PartialUpsertError", "Store", "StoreError", "UpsertReport", "open_store"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chandelier.exceptions import ArgumentError
 from chandelier.multivectors import checked_count, checked_path
+from chandelier.store.descriptions import description_of
 from chandelier.store.documents import Document, Hit, UpsertReport, checked_ids
 from chandelier.store.encoding import Encoding, Query, checked_query, checked_search
 from chandelier.store.filters import And, parse, passes_everything
@@ -126,6 +127,26 @@ class LocalStore(ThreadedStore):
     def datatype(self) -> str:
         """Of the vectors, `"float32"` or `"float16"`."""
         return str(self._tables.datatype)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the store was opened with, as plain JSON: `chandelier.store.open_store` opens it again from that.
+
+        Raises:
+            StoreError: If the store is in memory.
+        """
+        if self.path is None:
+            raise self._database.error("is in memory, where nobody can open it again; give it a path")
+        factor, protected = self._encoding.pooling
+        return description_of(
+            LocalStore,
+            self.model,
+            path=self.path,
+            datatype=None if self.datatype == "float32" else self.datatype,
+            pool_factor=factor,
+            protected_tokens=protected,
+            memory_limit=self._memory_limit,
+        )
 
     def upsert(
         self, documents: Iterable[Document], *, progress: bool = False, raise_on_failure: bool = False
