@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from chandelier.exceptions import ArgumentError
 from chandelier.models import ColBERT
 from chandelier.shared import checked_settings, shared_model
@@ -98,6 +100,8 @@ def description_of(made: type, model: ColBERT, **arguments: Any) -> dict[str, An
 
 def _plain(value: Any, place: str) -> Any:
     """A value as JSON holds it; an encoder by its name and its numbers."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
