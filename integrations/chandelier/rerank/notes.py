@@ -9,13 +9,14 @@ from chandelier.explanation import Explanation
 __all__ = ["explanation_notes"]
 
 
-def explanation_notes(explanation: Explanation, header: int = 0) -> dict[str, Any]:
+def explanation_notes(explanation: Explanation, header: int = 0, length: int | None = None) -> dict[str, Any]:
     """Which parts of a document matched.
 
     Args:
         explanation: Of the text that was scored.
         header: How many characters the adapter put before the document's own text (metadata, say). Spans are counted
             from behind it, and those that lie in it are left out.
+        length: How many characters the document's own text has, where the adapter put something behind it too.
 
     Returns:
         `spans`: for each part that was matched `start`, `end` (characters of the document), `text`, `weight` (what it
@@ -29,18 +30,18 @@ def explanation_notes(explanation: Explanation, header: int = 0) -> dict[str, An
         >>> notes["seen"], [(span["text"], span["query"]) for span in notes["spans"]]
         ([0, 23], [('The', ['the']), ('Moon', ['moon'])])
     """
-    start, end = explanation.document_seen
-    length = len(explanation.document)
+    own = range(header, len(explanation.document) if length is None else header + length)
+    start, end = (min(max(place, own.start), own.stop) - header for place in explanation.document_seen)
     spans = [
         {
-            "start": max(span.start - header, 0),
-            "end": span.end - header,
-            "text": explanation.document[max(span.start, header) : span.end],
+            "start": max(span.start, own.start) - header,
+            "end": min(span.end, own.stop) - header,
+            "text": explanation.document[max(span.start, own.start) : min(span.end, own.stop)],
             "weight": span.weight,
             "word_weight": span.word_weight,
             "query": [explanation.query_tokens[index] for index in span.query_tokens],
         }
         for span in explanation.spans()
-        if header < span.end <= length
+        if span.start < own.stop and own.start < span.end
     ]
-    return {"seen": [max(start - header, 0), max(end - header, 0)], "spans": spans}
+    return {"seen": [start, end], "spans": spans}
