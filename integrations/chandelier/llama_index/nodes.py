@@ -1,0 +1,121 @@
+"""Nodes of LlamaIndex as texts to score and documents to store, and what comes out as nodes again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from llama_index.core.schema import (
+    BaseNode,
+    ImageDocument,
+    ImageNode,
+    IndexNode,
+    MetadataMode,
+    Node,
+    TextNode,
+)
+from llama_index.core.schema import Document as LlamaDocument
+
+from chandelier.exceptions import ArgumentError, StoreError
+from chandelier.explanation import Explanation
+from chandelier.rerank import explanation_notes
+from chandelier.store import Document, Hit
+from chandelier.store.documents import checked_metadata
+
+__all__ = ["SOURCE_KEY", "as_document", "as_node", "explained", "noted", "text_to_score"]
+
+CONTENT_KEY = "_node_content"
+CLASS_KEY = "_node_type"
+"""Where the vector stores of LlamaIndex keep a whole node, too."""
+
+SOURCE_KEY = "ref_doc_id"
+
+CLASSES: dict[str, type[BaseNode]] = {
+    each.class_name(): each for each in (ImageDocument, ImageNode, IndexNode, LlamaDocument, Node, TextNode)
+}
+
+
+def text_to_score(node: BaseNode, mode: MetadataMode, place: str) -> str:
+    """What the model reads of a node; one without text is refused by its place and id."""
+    own = node.get_content(metadata_mode=MetadataMode.NONE)
+    if not own and (_has_other_content(node) or not isinstance(node, (TextNode, LlamaDocument))):
+        got = f"the {node.class_name()} {node.node_id!r}, which has no text"
+        raise ArgumentError(f"{place}: got {got}, wanted some; give it a caption, or leave it out", argument=place)
+    return node.get_content(metadata_mode=mode)
+
+
+def _has_other_content(node: BaseNode) -> bool:
+    media = ("image_resource", "audio_resource", "video_resource")
+    return isinstance(node, ImageNode) or any(getattr(node, name, None) is not None for name in media)
+
+
+def as_document(node: BaseNode, mode: MetadataMode, place: str) -> Document:
+    """A node as a document of a store, whose metadata holds all of the node but its embedding.
+
+    Raises:
+        ArgumentError: If the node has no text, or holds what JSON does not.
+    """
+    if not isinstance(node, BaseNode):
+        got = type(node).__name__
+        raise ArgumentError(f"{place}: got {got}, wanted a node: TextNode(text=...)", argument=place)
+    text = text_to_score(node, mode, place)
+    try:
+        metadata = checked_metadata(node.metadata)
+        metadata[CONTENT_KEY] = json.dumps({**node.model_dump(mode="json"), "embedding": None}, ensure_ascii=False)
+        metadata[CLASS_KEY] = node.class_name()
+        if node.ref_doc_id is not None:
+            metadata[SOURCE_KEY] = node.ref_doc_id
+        return Document(node.node_id, text, metadata)
+    except ValueError as error:  # ours, pydantic's, and LlamaIndex's for what it cannot write
+        message = f"{place}: the {node.class_name()} {node.node_id!r} cannot be stored: {error}"
+        raise ArgumentError(message, argument=place) from error
+
+
+def as_node(document: Document | Hit) -> BaseNode:
+    """The node that a document was made of; a `TextNode` of a document that others stored.
+
+    Raises:
+        StoreError: If what should be a node is none.
+    """
+    content = document.metadata.get(CONTENT_KEY)
+    if content is None:
+        return TextNode(id_=document.id, text=document.text, metadata=dict(document.metadata))
+    try:
+        node = CLASSES.get(document.metadata.get(CLASS_KEY, ""), TextNode).from_json(content)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"{document.id!r}: its {CONTENT_KEY} is no node: {error}") from error
+    if node.node_id != document.id:
+        raise StoreError(f"{document.id!r}: its {CONTENT_KEY} is no node with this id")
+    return node
+
+
+def explained(node: BaseNode, explanation: Explanation) -> dict[str, Any]:
+    """Which parts of the node's own text matched."""
+    own, scored = node.get_content(metadata_mode=MetadataMode.NONE), explanation.document
+    template = getattr(node, "text_template", "")
+    is_first = template.find("{content}") < template.find("{metadata_str}")
+    bare = own.strip()  # as the text is at the ends of what was scored
+    place = scored.find(bare) if is_first else scored.rfind(bare)
+    if place < 0:  # a node that changes its text when it adds its metadata
+        return explanation_notes(explanation, len(scored), 0)
+    return explanation_notes(explanation, place - (len(own) - len(own.lstrip())), len(own))
+
+
+def noted(node: BaseNode, notes: Mapping[str, Any]) -> BaseNode:
+    """The node with notes in its metadata, which no language model and no embedding gets to see.
+
+    Notes of an earlier call are left out. The node itself is not changed; if there is nothing to change, it comes back.
+    """
+    hidden = set(node.excluded_embed_metadata_keys) & set(node.excluded_llm_metadata_keys)
+    old = hidden & {"truncated", "explanation"} & node.metadata.keys()
+    if not notes and not old:
+        return node
+    kept = {key: value for key, value in node.metadata.items() if key not in old}
+    return node.model_copy(
+        update={
+            "metadata": {**kept, **notes},
+            "excluded_embed_metadata_keys": list(dict.fromkeys([*node.excluded_embed_metadata_keys, *notes])),
+            "excluded_llm_metadata_keys": list(dict.fromkeys([*node.excluded_llm_metadata_keys, *notes])),
+        }
+    )
