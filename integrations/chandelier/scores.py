@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -11,7 +12,7 @@ from chandelier.exceptions import ArgumentError
 if TYPE_CHECKING:
     from chandelier.models import ColBERT
 
-__all__ = ["Normalization", "Scoring", "scored_vectors"]
+__all__ = ["Normalization", "Scoring", "relevance_function", "scored_vectors"]
 
 Normalization: TypeAlias = Literal["query_length", "none"]
 
@@ -77,3 +78,20 @@ def checked_bool(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ArgumentError(f"{name}: got {value!r}, wanted True or False", argument=name)
     return value
+
+
+def relevance_function(model: ColBERT) -> Callable[[float], float]:
+    """What makes a score of this model, divided by the query's vectors, a number from 0 to 1: half of it plus a half.
+
+    Raises:
+        ArgumentError: If the model's rows are not of unit length, so that its scores have no bounds.
+
+    Examples:
+        >>> from chandelier import ColBERT
+        >>> relevance_function(ColBERT("tests/goldens/a_bert_pylate/checkpoint"))(0.5)
+        0.75
+    """
+    if not model.info()["normalize"]:
+        message = f"relevance: the rows of {model.name} are not of unit length, so its scores have no bounds"
+        raise ArgumentError(f"{message}; use the scores as they are", argument="model")
+    return lambda score: min(max((score + 1) / 2, 0.0), 1.0)  # rounding may lead a hair beyond

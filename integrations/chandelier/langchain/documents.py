@@ -1,0 +1,32 @@
+"""What is found, as LangChain's documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from langchain_core.documents import Document
+
+from chandelier.exceptions import ArgumentError
+from chandelier.rerank import explanation_notes
+from chandelier.store import Hit
+
+__all__ = ["SCORE", "document_of", "refuse_unknown"]
+
+SCORE = "relevance_score"
+"""The key of the metadata that holds a score; Cohere's, Jina's and FlashRank's rerankers use it too."""
+
+
+def document_of(hit: Hit, **notes: Any) -> Document:
+    """A hit as a document; `notes` go into its metadata, and so does its explanation."""
+    if hit.explanation is not None:
+        notes["explanation"] = explanation_notes(hit.explanation)
+    return Document(id=hit.id, page_content=hit.text, metadata={**hit.metadata, **notes})
+
+
+def refuse_unknown(where: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """An error for a keyword that would otherwise be passed over."""
+    for name in given:
+        if name not in known:
+            wanted = ", ".join(known) or "no keyword"
+            raise ArgumentError(f"{where}: got the unknown keyword {name!r}, wanted {wanted}", argument=name)

@@ -1,0 +1,199 @@
+"""`ColBERTRerank`: LangChain's documents in a better order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, TypedDict
+
+from langchain_core.callbacks import Callbacks
+from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from pydantic import ConfigDict, Field, SkipValidation, field_serializer, model_validator
+from typing_extensions import Self, override
+
+from chandelier.exceptions import ArgumentError
+from chandelier.langchain.documents import SCORE
+from chandelier.models import ColBERT
+from chandelier.rerank import CACHE_BYTES, Reranked, Reranker, explanation_notes
+from chandelier.scores import Normalization
+from chandelier.shared import checked_settings
+
+__all__ = ["ColBERTRerank", "RerankInput"]
+
+NOTES = ("truncated", "explanation")
+
+
+class RerankInput(TypedDict):
+    """What `ColBERTRerank.as_runnable()` takes."""
+
+    query: str
+    documents: Sequence[Document]
+
+
+class ColBERTRerank(BaseDocumentCompressor):
+    """Orders documents by their MaxSim with a query, each with `relevance_score` in its metadata.
+
+    Works wherever a compressor does: `TwoStageRetriever`, and `ContextualCompressionRetriever` or
+    `DocumentCompressorPipeline` of langchain-classic; in LCEL by `as_runnable()`. Each call is a span of its own in
+    traces. The documents that come out are copies, with their ids and all of their metadata; what an earlier rerank
+    noted in it is replaced.
+
+    Nothing is loaded before the first call. Models and encoded documents are shared by all in the process that name the
+    same checkpoint with the same settings, so an object may be made for every request.
+
+    Args:
+        model: The checkpoint's folder or hub name, or an open `ColBERT`.
+        top_n: How many to return; None for all.
+        score_normalization: `"query_length"` divides MaxSim by the query's vectors, `"none"` leaves it; see
+            `chandelier.scores.Scoring`.
+        score_threshold: The lowest score to return, after normalisation; None for all.
+        long_documents: `"truncate"` reads the beginning of a text longer than the model's `document_length` and notes
+            `truncated` in its metadata; `"window"` reads all of it in windows, of which the best is its score.
+        window_overlap: Tokens that neighbouring windows share; None for a quarter of a window.
+        explain: Whether to say which words matched: `explanation` in the metadata, see
+            `chandelier.rerank.explanation_notes`.
+        metadata_keys: Metadata that is read too, as lines `key: value` before the text, in this order; a document
+            without a key lacks its line.
+        score_key: The key of the metadata that the score goes to.
+        cache_bytes: How many bytes of encoded documents to keep for later calls, 64 MiB by default; 0 for none.
+        model_kwargs: Arguments of `ColBERT` for a model that is given by name, but for `token`.
+
+    Raises:
+        ValidationError: If an argument is none of these; it is a `ValueError`.
+
+    Examples:
+        >>> rerank = ColBERTRerank(model="tests/goldens/a_bert_pylate/checkpoint", top_n=1)
+        >>> documents = [Document("Bread needs flour.", id="a"), Document("Paris is in France.", id="b")]
+        >>> rerank.compress_documents(documents, "where is paris?")
+        [Document(id='b', metadata={'relevance_score': 0.9...}, page_content='Paris is in France.')]
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
+    )
+
+    model: Annotated[str | os.PathLike[str] | ColBERT, SkipValidation]
+    top_n: int | None = 3
+    score_normalization: Normalization = "query_length"
+    score_threshold: float | None = None
+    long_documents: Literal["truncate", "window"] = "truncate"
+    window_overlap: int | None = None
+    explain: bool = False
+    metadata_keys: list[str] = Field(default_factory=list)
+    score_key: str = SCORE
+    cache_bytes: int = CACHE_BYTES
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        self.model_kwargs = checked_settings(self.model_kwargs, "model_kwargs")
+        self._reranker()
+        return self
+
+    @field_serializer("model")
+    def _name(self, model: str | os.PathLike[str] | ColBERT) -> str:
+        return str(model.arguments["model_name_or_path"]) if isinstance(model, ColBERT) else os.fspath(model)
+
+    @field_serializer("model_kwargs")
+    def _arguments(self, model_kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Of an open model the arguments that it was opened with."""
+        arguments = self.model.arguments if isinstance(self.model, ColBERT) else model_kwargs
+        return {name: value for name, value in arguments.items() if name != "model_name_or_path"}
+
+    @override
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """The documents, best first, ties in the order given.
+
+        Raises:
+            ArgumentError: If the query asks nothing, or what is no document is among them.
+            ModelError: As `ColBERT`, with the first call; so are `FileNotFoundError` and `HubError`.
+        """
+        return self.as_runnable().invoke(RerankInput(query=query, documents=documents), _traced(callbacks))
+
+    @override
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """As `compress_documents`, in a worker thread; what is cancelled stops encoding."""
+        return await self.as_runnable().ainvoke(RerankInput(query=query, documents=documents), _traced(callbacks))
+
+    def as_runnable(self) -> Runnable[RerankInput, list[Document]]:
+        """The same for LCEL: takes `{"query": ..., "documents": [...]}`, gives the documents, best first."""
+        return RunnableLambda(self._compress, afunc=self._acompress, name=type(self).__name__)
+
+    def warm_up(self) -> None:
+        """Open the model now, so that the first call does not wait for it."""
+        self._reranker().warm_up()
+
+    def _compress(self, asked: RerankInput) -> list[Document]:
+        query, documents, headers = self._read(asked)
+        found = self._reranker().rerank(query, _texts(documents, headers))
+        return [self._ranked(each, documents[each.index], headers[each.index]) for each in found]
+
+    async def _acompress(self, asked: RerankInput) -> list[Document]:
+        query, documents, headers = self._read(asked)
+        found = await self._reranker().arerank(query, _texts(documents, headers))
+        return [self._ranked(each, documents[each.index], headers[each.index]) for each in found]
+
+    def _read(self, asked: RerankInput) -> tuple[str, list[Document], list[str]]:
+        """The query, the documents, and what of each one's metadata is read before its text."""
+        if not isinstance(asked, dict) or set(asked) != {"query", "documents"}:
+            got = f"a dict of {sorted(asked)}" if isinstance(asked, dict) else type(asked).__name__
+            raise ArgumentError(f"input: got {got}, wanted {{'query': ..., 'documents': [...]}}", argument="input")
+        documents = checked_documents(asked["documents"])
+        return asked["query"], documents, [self._header(document) for document in documents]
+
+    def _header(self, document: Document) -> str:
+        values = {key: document.metadata.get(key) for key in self.metadata_keys}
+        return "".join(f"{key}: {value}\n" for key, value in values.items() if value is not None)
+
+    def _ranked(self, found: Reranked, document: Document, header: str) -> Document:
+        notes: dict[str, Any] = {self.score_key: found.score}
+        if found.truncated:
+            notes["truncated"] = True
+        if found.explanation is not None:
+            notes["explanation"] = explanation_notes(found.explanation, len(header))
+        kept = {key: value for key, value in document.metadata.items() if key not in NOTES}
+        return document.model_copy(update={"metadata": {**kept, **notes}})
+
+    def _reranker(self) -> Reranker:
+        return Reranker(
+            self.model,
+            top_n=self.top_n,
+            score_normalization=self.score_normalization,
+            score_threshold=self.score_threshold,
+            long_documents=self.long_documents,
+            window_overlap=self.window_overlap,
+            explain=self.explain,
+            cache_bytes=self.cache_bytes,
+            model_kwargs=self.model_kwargs,
+        )
+
+
+def _texts(documents: list[Document], headers: list[str]) -> list[str]:
+    return [header + document.page_content for header, document in zip(headers, documents, strict=True)]
+
+
+def _traced(callbacks: Callbacks | None) -> RunnableConfig | None:
+    """Without callbacks the span belongs to whatever runs already."""
+    return None if callbacks is None else RunnableConfig(callbacks=callbacks)
+
+
+def checked_documents(documents: Iterable[Document]) -> list[Document]:
+    """A list of documents with texts."""
+    if isinstance(documents, (str, bytes, dict, Document)):
+        got = type(documents).__name__
+        raise ArgumentError(f"documents: got {got}, wanted a list of Document", argument="documents")
+    checked = list(documents)
+    for index, document in enumerate(checked):
+        if not isinstance(document, Document):
+            got = type(document).__name__
+            raise ArgumentError(f"documents[{index}]: got {got}, wanted a Document", argument="documents")
+        if not isinstance(document.page_content, str):
+            got = type(document.page_content).__name__
+            message = f"documents[{index}].page_content: got {got}, wanted a str"
+            raise ArgumentError(message, argument="documents")
+    return checked
