@@ -66,7 +66,7 @@ class ColBERTRerank(BaseDocumentCompressor):
         >>> rerank = ColBERTRerank(model="tests/goldens/a_bert_pylate/checkpoint", top_n=1)
         >>> documents = [Document("Bread needs flour.", id="a"), Document("Paris is in France.", id="b")]
         >>> rerank.compress_documents(documents, "where is paris?")
-        [Document(id='b', metadata={'relevance_score': 0.9...}, page_content='Paris is in France.')]
+        [Document(id='b', metadata={'relevance_score': 0.8...}, page_content='Paris is in France.')]
     """
 
     model_config = ConfigDict(

@@ -48,7 +48,7 @@ class ColBERTRetriever(BaseRetriever):
         >>> report = store.upsert([Document("a", "Bread needs flour."), Document("b", "Paris is in France.")])
         >>> retriever = ColBERTRetriever(store=store, k=1)
         >>> [(found.id, round(found.metadata["relevance_score"], 2)) for found in retriever.invoke("where is paris?")]
-        [('b', 0.9)]
+        [('b', 0.85)]
         >>> store.close()
     """
 
