@@ -114,8 +114,17 @@ class Model:
             npt.NDArray[np.int64],
         ]
     ]: ...
+    def windows(
+        self, texts: Iterable[str], *, overlap: int | None, prompt: str | None, prompt_name: str | None
+    ) -> list[list[tuple[int, int]]]: ...
     def explain(
-        self, query: str, document: str, *, query_prompt_name: str | None, document_prompt_name: str | None
+        self,
+        query: str,
+        document: str,
+        *,
+        window: tuple[int, int] | None,
+        query_prompt_name: str | None,
+        document_prompt_name: str | None,
     ) -> tuple[
         float,
         npt.NDArray[np.float32],

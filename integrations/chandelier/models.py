@@ -463,6 +463,7 @@ class ColBERT:
         query: str,
         document: str,
         *,
+        window: tuple[int, int] | None = None,
         query_prompt_name: str | None = None,
         document_prompt_name: str | None = None,
     ) -> Explanation:
@@ -472,6 +473,8 @@ class ColBERT:
             query: The query.
             document: The document; what is beyond `document_length` tokens adds nothing to the score, and the
                 explanation says how much that is.
+            window: The first character, and the one behind the last, of the only part to look at: one of `windows`. The
+                explanation is still in characters of the whole document.
             query_prompt_name: As for `rerank`, and so is `document_prompt_name`.
             document_prompt_name: The name of the prompt of the document.
 
@@ -493,7 +496,8 @@ class ColBERT:
         """
         prompts = {"query_prompt_name": query_prompt_name, "document_prompt_name": document_prompt_name}
         check_prompt_names(self, **prompts)
-        return Explanation.own(query, document, self._model.explain(query, document, **prompts))
+        window = None if window is None else _checked_window(window)
+        return Explanation.own(query, document, self._model.explain(query, document, window=window, **prompts))
 
     def tokenize_queries(
         self, texts: Iterable[str], *, prompt: str | None = None, prompt_name: str | None = None
@@ -522,6 +526,48 @@ class ColBERT:
             (['[CLS]', '[D] ', 'the', 'sea', ':', 'the', 'moon', '[SEP]'], [[0, 3], [4, 8], [0, 0]])
         """
         return self._tokenize(texts, False, prompt, prompt_name)
+
+    def windows(
+        self,
+        texts: Iterable[str],
+        *,
+        overlap: int | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+    ) -> list[list[tuple[int, int]]]:
+        """Cut documents into parts that the model reads whole: of a longer one `encode_documents` reads the beginning.
+
+        A window is as long as can be, and that was found by tokenising it alone. Windows begin and end between words,
+        inside a word only if no window holds it, and hold every character but white space between and around them.
+
+        Args:
+            texts: The documents.
+            overlap: The most tokens that a window shares with the next; none of a word that is longer. None for a
+                quarter of the tokens that a text may have.
+            prompt: Put before every window, as before every text in `encode_documents`.
+            prompt_name: The name of one of `prompts`.
+
+        Returns:
+            For each document a list of `(start, end)`, its first character and the one behind its last, in order;
+            `[(0, len(text))]` for one that is read whole.
+
+        Raises:
+            ArgumentError: If `texts` is not a list of str, or one of them has a character of more tokens than a window
+                (it names the index); if the prompt leaves no tokens for a text, or the overlap all of them.
+
+        Examples:
+            >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint", document_length=12)
+            >>> text = "The moon moves the sea, and the lighthouse keeper lights the lamp for the ships."
+            >>> for start, end in model.windows([text])[0]:
+            ...     print(text[start:end])
+            The moon moves the sea,
+            sea, and the lighthouse
+            lighthouse keeper lights the
+            lights the lamp for the ships.
+            >>> model.windows(["the moon"])
+            [[(0, 8)]]
+        """
+        return self._model.windows(texts, overlap=overlap, prompt=prompt, prompt_name=prompt_name)
 
     def _tokenize(
         self, texts: Iterable[str], is_query: bool, prompt: str | None, prompt_name: str | None
@@ -621,3 +667,13 @@ def _reopen(path: str | os.PathLike[str], hub: HubOptions, arguments: dict[str, 
     model = ColBERT.__new__(ColBERT)
     model._open(path, hub, **arguments)
     return model
+
+
+def _checked_window(window: tuple[int, int]) -> tuple[int, int]:
+    """Two places; whether they are in the text is for the core to say."""
+    try:
+        start, end = window
+    except (TypeError, ValueError):
+        wanted = "two characters' places, the first and the one behind the last"
+        raise ArgumentError(f"window: got {window!r}, wanted {wanted}", argument="window") from None
+    return checked_count("window", start, least=0), checked_count("window", end, least=0)

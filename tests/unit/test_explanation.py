@@ -424,3 +424,35 @@ def test_markup_inside_a_token_is_text() -> None:
 
 def test_names_at_the_top() -> None:
     assert {"Explanation", "Match", "Span"} <= set(chandelier.__all__)
+
+
+@pytest.mark.parametrize("case", ["a_bert_pylate", "h_modernbert_v5", "l_xlmr_pylate"])
+def test_a_window_is_explained_in_characters_of_the_whole(case: str, open_model: Callable[[str], ColBERT]) -> None:
+    model = open_model(case)
+    document = "Zażółć 👩‍👩‍👧 the sea. " * 3 + "  Paris is the capital of France; Bread needs flour. " + "東京 moon. " * 3
+    start, end = document.index("Paris"), document.index("Bread") + 11
+    alone, whole = model.explain("paris?", document[start:end]), model.explain("paris?", document, window=(start, end))
+
+    def shifted(span: tuple[int, int] | None) -> tuple[int, int] | None:
+        return span and (span[0] + start, span[1] + start)
+
+    assert whole.document == document
+    assert whole.score == alone.score
+    assert np.array_equal(whole.similarities, alone.similarities)
+    assert whole.document_seen == shifted(alone.document_seen)
+    assert whole.document_spans == tuple(map(shifted, alone.document_spans))
+    assert [match.span for match in whole.matches] == [shifted(match.span) for match in alone.matches]
+    assert [(span.start, span.end, span.weight) for span in whole.spans()] == [
+        (span.start + start, span.end + start, span.weight) for span in alone.spans()
+    ]
+
+
+def test_the_whole_as_a_window_is_the_whole(tiny: ColBERT) -> None:
+    text = "The Moon moves the sea."
+    assert tiny.explain("moon", text, window=(0, len(text))).spans() == tiny.explain("moon", text).spans()
+
+
+@pytest.mark.parametrize("window", [(0, 0), (5, 3), (0, 24), (24, 25), (-1, 3), (0.0, 3), (1,), 3, "ab", (True, 3)])
+def test_a_window_that_is_no_part_of_the_document_is_refused(tiny: ColBERT, window: Any) -> None:
+    with pytest.raises(ArgumentError, match="window: got"):
+        tiny.explain("moon", "The Moon moves the sea.", window=window)

@@ -5,6 +5,7 @@
 //! ```text
 //! checkpoint  folder -> Spec            what the files say, and where each value came from
 //! tokenize    text   -> Tokens          prefix, truncation, query expansion, keep mask
+//! windows     text   -> parts           of a text that is too long, as much as the model reads
 //! batch       Tokens -> Batch           ragged: ids end to end, nothing padded
 //! encoder     Batch  -> hidden states   one architecture a file, written on `ops`
 //! project     hidden -> MultiVectors    Dense chain, keep mask, L2 normalisation
@@ -60,6 +61,7 @@ mod rows;
 mod single;
 pub mod storage;
 pub mod tokenize;
+mod windows;
 
 pub use batch::Batch;
 pub use checkpoint::{Knobs, Spec};

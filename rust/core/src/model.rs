@@ -318,7 +318,8 @@ impl ColBert {
         }
         let mut ignore = |_| Ok(());
         let observer = options.observer.unwrap_or(&mut ignore);
-        let tokens = self.for_texts(texts, |text| self.tokenizer.tokenize(text, prompt, role), observer)?;
+        let tokens =
+            self.for_texts(texts, |_, text, _| self.tokenizer.tokenize(text, prompt, role), observer)?;
         let mut vectors = self.encode_tokens(&tokens, batch_tokens, observer)?;
         let own = self.spec.pooling.as_ref().filter(|spec| spec.roles.contains(&role));
         let asked = options.pooling.filter(|_| role == Role::Document);
@@ -376,21 +377,21 @@ impl ColBert {
         observer: Observer,
     ) -> Result<Vec<(Tokens, Spans)>> {
         let prompt = self.prompt(prompt, role)?;
-        self.for_texts(texts, |text| self.tokenizer.tokenize_with_offsets(text, prompt, role), observer)
+        self.for_texts(texts, |_, text, _| self.tokenizer.tokenize_with_offsets(text, prompt, role), observer)
     }
 
-    /// What `convert` makes of every text, in order, computed by all threads.
-    fn for_texts<T: AsRef<str> + Sync, U: Send>(
+    /// What `convert` makes of every text and its index, in order, computed by all threads.
+    pub(crate) fn for_texts<T: AsRef<str> + Sync, U: Send>(
         &self,
         texts: &[T],
-        convert: impl Fn(&str) -> Result<U> + Sync,
+        convert: impl Fn(usize, &str, GoOn) -> Result<U> + Sync,
         observer: Observer,
     ) -> Result<Vec<U>> {
         let mut results: Vec<Option<U>> = texts.iter().map(|_| None).collect();
-        let jobs = texts.iter().zip(&mut results).collect();
+        let jobs = texts.iter().enumerate().zip(&mut results).collect();
         let worker = || {
-            |(text, result): (&T, &mut Option<U>), _: GoOn| {
-                *result = Some(convert(text.as_ref())?);
+            |((index, text), result): ((usize, &T), &mut Option<U>), go_on: GoOn| {
+                *result = Some(convert(index, text.as_ref(), go_on)?);
                 Ok(0)
             }
         };

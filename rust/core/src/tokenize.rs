@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use tokenizers::{Encoding, NormalizedString, Normalizer, PostProcessor, Tokenizer, TruncationDirection};
@@ -39,6 +40,10 @@ impl Tokens {
 
 /// The most tokens of any text: where positions have no table, a configuration may speak of billions.
 const LONGEST: usize = 1 << 20;
+
+/// As many bytes of a text as tell that it is longer than this, and the most tokens of a word that is one as a whole.
+const BEGINNING: usize = 1 << 16;
+const LONGEST_WORD: usize = 1 << 10;
 
 /// Where the tokens of a text stand in it, counted in characters: the first, and the one behind the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,10 +174,44 @@ impl TextTokenizer {
 
     /// The tokens of `prompt + text`.
     pub fn tokenize(&self, text: &str, prompt: &str, role: Role) -> Result<Tokens> {
-        let prompted = with_prompt(text, prompt);
-        let prepared = self.prepare(&prompted);
-        let encoding = self.guarded(|| self.tokenizer.encode_fast(prepared.as_ref(), false))?;
+        let encoding = self.encode(text, prompt)?;
         self.tokens(&self.post_process(encoding, role)?, role)
+    }
+
+    /// The most tokens that prompt and text may have together before some are cut off.
+    pub(crate) fn room(&self, role: Role) -> usize {
+        self.role(role).room
+    }
+
+    /// The number of tokens of `prompt + text` before any is cut off, prefix and special tokens not counted.
+    pub(crate) fn count(&self, text: &str, prompt: &str) -> Result<usize> {
+        Ok(self.encode(text, prompt)?.len())
+    }
+
+    /// Whether nothing of `prompt + text` is cut off.
+    pub(crate) fn reads_whole(&self, text: &str, prompt: &str, role: Role) -> Result<bool> {
+        let room = self.room(role);
+        // A text has hardly fewer tokens than its beginning: those of the last word, which as a whole may be unknown.
+        let beginning = (BEGINNING..text.len()).find(|&end| text.is_char_boundary(end));
+        if let Some(end) = beginning
+            && self.count(&text[..end], prompt)? > room + LONGEST_WORD
+        {
+            return Ok(false);
+        }
+        Ok(self.count(text, prompt)? <= room)
+    }
+
+    /// About where the tokens of `prompt + text` stand in `text`, in bytes: a normaliser that changes lengths shifts
+    /// them.
+    pub(crate) fn rough_places(&self, text: &str, prompt: &str) -> Result<Vec<Range<usize>>> {
+        let prompted = with_prompt(text, prompt);
+        let stripped =
+            if self.strip { prompted.len() - prompted.trim_start_matches(is_python_space).len() } else { 0 };
+        let before = prompt.len().saturating_sub(stripped);
+        let prepared = self.prepare(&prompted);
+        let encoding = self.guarded(|| self.tokenizer.encode(prepared.as_ref(), false))?;
+        let place = |offset: usize| offset.saturating_sub(before).min(text.len());
+        Ok(encoding.get_offsets().iter().map(|&(start, end)| place(start)..place(end)).collect())
     }
 
     /// The tokens of `prompt + text`, and where in `text` they stand.
@@ -234,6 +273,12 @@ impl TextTokenizer {
         }
         spans.resize(tokens.ids.len(), (0, 0));
         Ok((tokens, Spans { tokens: spans, seen }))
+    }
+
+    fn encode(&self, text: &str, prompt: &str) -> Result<Encoding> {
+        let prompted = with_prompt(text, prompt);
+        let prepared = self.prepare(&prompted);
+        self.guarded(|| self.tokenizer.encode_fast(prepared.as_ref(), false))
     }
 
     fn encode_with_offsets(&self, text: &str) -> Result<Encoding> {
@@ -399,12 +444,12 @@ fn without(text: &str, removed: &HashSet<char>, among: usize) -> (String, Vec<us
 }
 
 /// Python's `str.isspace` for one character: Rust's notion and the four information separators.
-fn is_python_space(c: char) -> bool {
+pub(crate) fn is_python_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
 /// Python's `str.strip`.
-fn strip(text: &str) -> &str {
+pub(crate) fn strip(text: &str) -> &str {
     text.trim_matches(is_python_space)
 }
 

@@ -23,8 +23,11 @@ fn wrong(value: &Bound<'_, PyAny>, name: &str, wanted: &str) -> PyErr {
 
 /// A whole number of at least 1 that fits in 31 bits; `bool` is none, numpy's integers are.
 pub(crate) fn size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
-    const WANTED: &str = "a whole number from 1 to 2147483647";
-    let refuse = || wrong(value, name, WANTED);
+    whole_number(name, value, 1)
+}
+
+fn whole_number(name: &str, value: &Bound<'_, PyAny>, least: usize) -> PyResult<usize> {
+    let refuse = || wrong(value, name, &format!("a whole number from {least} to 2147483647"));
     if value.is_instance_of::<PyBool>() {
         return Err(refuse());
     }
@@ -34,11 +37,16 @@ pub(crate) fn size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
         value.call_method0("__index__").map_err(|_| refuse())?
     };
     let number: i64 = number.extract().map_err(|_| refuse())?;
-    usize::try_from(number).ok().filter(|n| (1..1 << 31).contains(n)).ok_or_else(refuse)
+    usize::try_from(number).ok().filter(|n| (least..1 << 31).contains(n)).ok_or_else(refuse)
 }
 
 pub(crate) fn optional_size(name: &str, value: &Given<'_>) -> PyResult<Option<usize>> {
     value.as_ref().map(|value| size(name, value)).transpose()
+}
+
+/// The same, but 0 is one too.
+pub(crate) fn optional_count(name: &str, value: &Given<'_>) -> PyResult<Option<usize>> {
+    value.as_ref().map(|value| whole_number(name, value, 0)).transpose()
 }
 
 pub(crate) fn optional_bool(name: &str, value: &Given<'_>) -> PyResult<Option<bool>> {

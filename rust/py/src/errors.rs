@@ -19,7 +19,8 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
             let fields = [("file", file.display().to_string()), ("key", key.clone())];
             raise(py, "ModelError", &message, fields.into_py_dict(py))
         }
-        Error::Argument { name, .. } => argument(py, name, &message),
+        // `texts[3]` is one of the argument `texts`.
+        Error::Argument { name, .. } => argument(py, name.split('[').next().unwrap_or(name), &message),
         Error::Shape { .. } => raise(py, "ShapeError", &message, Ok(PyDict::new(py))),
         Error::Device { .. } => raise(py, "DeviceError", &message, Ok(PyDict::new(py))),
         Error::Interrupted => PyKeyboardInterrupt::new_err(()),

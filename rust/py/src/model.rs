@@ -242,13 +242,32 @@ impl Model {
         Ok(all.into_iter().map(convert).collect())
     }
 
+    /// For each document the ranges of its characters that are read whole.
+    #[pyo3(signature = (texts, *, overlap, prompt, prompt_name))]
+    fn windows<'py>(
+        &self,
+        py: Python<'py>,
+        texts: &Bound<'py, PyAny>,
+        overlap: Given<'py>,
+        prompt: Given<'py>,
+        prompt_name: Given<'py>,
+    ) -> PyResult<Vec<Vec<(usize, usize)>>> {
+        let overlap = arguments::optional_count("overlap", &overlap)?;
+        let prompt = GivenPrompt::new(&prompt, &prompt_name)?;
+        let prompt = prompt.get(py)?;
+        let texts = arguments::texts("texts", texts)?;
+        detached_with_progress(py, None, |observer| self.inner.windows(&texts, prompt, overlap, observer))
+    }
+
     /// Why a document matches a query: score, similarities, the two texts, matches and weighted spans.
-    #[pyo3(signature = (query, document, *, query_prompt_name, document_prompt_name))]
+    #[pyo3(signature = (query, document, *, window, query_prompt_name, document_prompt_name))]
+    #[allow(clippy::too_many_arguments)]
     fn explain<'py>(
         &self,
         py: Python<'py>,
         query: &Bound<'py, PyAny>,
         document: &Bound<'py, PyAny>,
+        window: Option<(usize, usize)>,
         query_prompt_name: Given<'py>,
         document_prompt_name: Given<'py>,
     ) -> PyResult<ExplanationTuple<'py>> {
@@ -258,7 +277,7 @@ impl Model {
         let document_prompt = GivenPrompt::named("document_prompt_name", &document_prompt_name)?;
         let (query_prompt, document_prompt) = (query_prompt.get(py)?, document_prompt.get(py)?);
         let found = detached_with_progress(py, None, |observer| {
-            self.inner.explain((&query, query_prompt), (&document, document_prompt), observer)
+            self.inner.explain((&query, query_prompt), (&document, document_prompt), window, observer)
         })?;
         let shape = (found.query.tokens.len(), found.document.tokens.len());
         let text = |text: ExplainedText| (text.tokens, text.spans, text.seen);

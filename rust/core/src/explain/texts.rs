@@ -30,16 +30,41 @@ pub struct ExplainedText {
     pub seen: (usize, usize),
 }
 
+impl ExplainedText {
+    /// The same, counted from the start of a text in which so many characters stand before this one.
+    fn behind(mut self, before: usize) -> Self {
+        for (start, end) in self.spans.iter_mut().flatten().chain([&mut self.seen]) {
+            *start += before;
+            *end += before;
+        }
+        self
+    }
+}
+
+/// The part of a text from one character to another.
+fn part_of(text: &str, (start, end): (usize, usize)) -> Result<&str> {
+    let places: Vec<usize> = text.char_indices().map(|(byte, _)| byte).chain([text.len()]).collect();
+    match (places.get(start), places.get(end)) {
+        (Some(&from), Some(&to)) if from < to => Ok(&text[from..to]),
+        _ => {
+            let wanted = format!("a part of the document, which has {} characters", places.len() - 1);
+            Err(Error::argument("window", format!("({start}, {end})"), wanted))
+        }
+    }
+}
+
 impl ColBert {
-    /// Explains the score of a document against a query.
+    /// Explains the score of a document against a query; with a `window`, the first character and the one behind the last,
+    /// as if nothing else of the document were there, but in characters of the whole document.
     ///
     /// # Errors
-    /// As [`Self::encode`]; [`Error::Model`] if the checkpoint pools rows, so that a row is no longer a token;
+    /// As [`Self::encode`]; [`Error::Argument`] if the window is no part of the document; [`Error::Model`] if the checkpoint pools rows, so that a row is no longer a token;
     /// [`Error::Shape`] if a skiplist leaves a text without a row.
     pub fn explain(
         &self,
         (query, query_prompt): (&str, Prompt),
         (document, document_prompt): (&str, Prompt),
+        window: Option<(usize, usize)>,
         observer: Observer,
     ) -> Result<TextExplanation> {
         if let Some(spec) = &self.spec().pooling {
@@ -51,8 +76,13 @@ impl ColBert {
             return Err(Error::model(&self.spec().root.join("modules.json"), "", problem));
         }
         let (query_rows, query) = self.rows_to_explain(query, query_prompt, Role::Query, observer)?;
+        let (part, before) = match window {
+            Some(window) => (part_of(document, window)?, window.0),
+            None => (document, 0),
+        };
         let (document_rows, document_side) =
-            self.rows_to_explain(document, document_prompt, Role::Document, observer)?;
+            self.rows_to_explain(part, document_prompt, Role::Document, observer)?;
+        let document_side = document_side.behind(before);
         let explanation = explain(&query_rows, &document_rows, self.dim())?;
         let spans = weighted_spans(document, &query.spans, &document_side.spans, &explanation.matches);
         Ok(TextExplanation { explanation, query, document: document_side, spans })
