@@ -429,7 +429,9 @@ def test_names_at_the_top() -> None:
 @pytest.mark.parametrize("case", ["a_bert_pylate", "h_modernbert_v5", "l_xlmr_pylate"])
 def test_a_window_is_explained_in_characters_of_the_whole(case: str, open_model: Callable[[str], ColBERT]) -> None:
     model = open_model(case)
-    document = "Zażółć 👩‍👩‍👧 the sea. " * 3 + "  Paris is the capital of France; Bread needs flour. " + "東京 moon. " * 3
+    document = (
+        "Zażółć 👩‍👩‍👧 the sea. " * 3 + "  Paris is the capital of France; Bread needs flour. " + "東京 moon. " * 3
+    )
     start, end = document.index("Paris"), document.index("Bread") + 11
     alone, whole = model.explain("paris?", document[start:end]), model.explain("paris?", document, window=(start, end))
 

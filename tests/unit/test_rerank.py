@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chandelier import ArgumentError, ColBERT, ShapeError
 from chandelier.rerank import Reranker
-from chandelier.rerank.cache import ENTRY_BYTES, RowsCache, shared_cache
+from chandelier.rerank.cache import ENTRY_BYTES, TextCache, shared_cache
 from chandelier.rerank.reranker import PORTION
 from chandelier.shared import SHARED
 
@@ -105,10 +105,10 @@ def test_rows_are_encoded_once(goldens: Path) -> None:
     texts = ["the moon", "the sea", "the moon"]
     first = Reranker(model, cache_bytes=1 << 20).rerank(QUESTION, texts)
     cache = shared_cache(model, 1 << 20)
-    assert len(cache) == 2
-    kept = cache.get(texts)
+    assert len(cache) == 4  # rows and windows of each
+    kept = cache.get("rows", texts)
     assert Reranker(model, cache_bytes=1 << 20).rerank(QUESTION, texts) == first
-    again = cache.get(texts)
+    again = cache.get("rows", texts)
     assert all(one is other for one, other in zip(kept, again, strict=True))  # nothing was put anew
     assert Reranker(model, cache_bytes=0).rerank(QUESTION, texts) == first
     assert len(shared_cache(model, 0)) == 0
@@ -117,7 +117,7 @@ def test_rows_are_encoded_once(goldens: Path) -> None:
 def test_a_cache_belongs_to_one_model(goldens: Path) -> None:
     one, other = (ColBERT(goldens / case / "checkpoint") for case in ("a_bert_pylate", "d_bert_stanford"))
     Reranker(one, cache_bytes=1 << 20).rerank(QUESTION, ["the moon"])
-    assert shared_cache(other, 1 << 20).get(["the moon"]) == [None]
+    assert shared_cache(other, 1 << 20).get("rows", ["the moon"]) == [None]
 
 
 def test_nothing_is_opened_by_making_and_pickling(checkpoint: str) -> None:
@@ -129,20 +129,21 @@ def test_nothing_is_opened_by_making_and_pickling(checkpoint: str) -> None:
     assert reranker.model.query_length == 19
 
 
-operations = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12)), max_size=40)
+operations = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 300)), max_size=40)
 
 
 @given(operations, st.integers(0, 3000))
 def test_a_cache_keeps_the_last_used_within_its_limit(operations: list[tuple[int, int]], limit: int) -> None:
-    cache, model = RowsCache(limit), dict[str, int]()
+    cache, model = TextCache(limit), dict[str, int]()
     for name, rows in operations:
-        text, size = f"text {name}", 16 * rows + ENTRY_BYTES
-        (found,) = cache.get([text])
-        assert (found is not None) == (text in model)
+        text, size = f"text {name}", rows + ENTRY_BYTES
+        (found,) = cache.get("rows", [text])
+        assert cache.get("others", [text]) == [None]
+        assert found == (name if text in model else None)
         if found is not None:
             model[text] = model.pop(text)
             continue
-        cache.put([text], [np.full((rows, 4), name, np.float32)])
+        cache.put("rows", [text], [name], [rows])
         if 0 < limit >= size:
             model[text] = size
             while sum(model.values()) > limit:
@@ -152,10 +153,7 @@ def test_a_cache_keeps_the_last_used_within_its_limit(operations: list[tuple[int
 
 
 def test_a_cache_holds_no_view_of_what_was_encoded_together(tiny: ColBERT) -> None:
-    cache = RowsCache(1 << 20)
-    rows = tiny.encode_documents(["the moon", "the sea"])
-    cache.put(["the moon"], [rows[0]])
-    (kept,) = cache.get(["the moon"])
-    assert kept is not None
+    Reranker(tiny, cache_bytes=1 << 21).rerank(QUESTION, ["the moon", "the sea"])
+    (kept,) = shared_cache(tiny, 1 << 21).get("rows", ["the moon"])
     assert kept.base is None
-    assert np.array_equal(kept, rows[0])
+    assert np.array_equal(kept, tiny.encode_documents(["the moon"])[0])

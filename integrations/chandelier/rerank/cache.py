@@ -1,4 +1,4 @@
-"""Rows of documents that were encoded before, as many as fit into a number of bytes."""
+"""What was worked out about texts before, as much as fits into a number of bytes."""
 
 from __future__ import annotations
 
@@ -7,74 +7,72 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from chandelier.models import ColBERT
-from chandelier.multivectors import FloatArray
 
-__all__ = ["RowsCache", "shared_cache"]
-
-Key: TypeAlias = bytes
+__all__ = ["TextCache", "shared_cache"]
 
 ENTRY_BYTES = 400
-"""About what the key, the array's head and the place in the dictionary take."""
+"""About what the key, the head of a value and the place in the dictionary take."""
 
 
-class RowsCache:
-    """Rows by text, the least recently used dropped first.
+class TextCache:
+    """Values by kind and text, the least recently used dropped first.
 
     Args:
-        limit: Bytes, of rows and what is kept beside them.
+        limit: Bytes, of values and what is kept beside them.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._lock = threading.Lock()
-        self._rows: OrderedDict[Key, FloatArray] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
         self._bytes = 0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._entries)
 
     @property
     def nbytes(self) -> int:
         """Bytes that are held."""
         return self._bytes
 
-    def get(self, texts: Sequence[str]) -> list[FloatArray | None]:
-        """The rows of each text, or None."""
-        keys = [_key(text) for text in texts]
+    def get(self, kind: str, texts: Sequence[str]) -> list[Any]:
+        """The value of each text, or None."""
+        if not self.limit:
+            return [None] * len(texts)
+        keys = [_key(kind, text) for text in texts]
         with self._lock:
             for key in keys:
-                if key in self._rows:
-                    self._rows.move_to_end(key)
-            return [self._rows.get(key) for key in keys]
+                if key in self._entries:
+                    self._entries.move_to_end(key)
+            return [self._entries.get(key, (None, 0))[0] for key in keys]
 
-    def put(self, texts: Sequence[str], rows: Sequence[FloatArray]) -> None:
-        """Keep rows; those that are larger than the limit are not kept."""
+    def put(self, kind: str, texts: Sequence[str], values: Sequence[Any], sizes: Sequence[int]) -> None:
+        """Keep values of so many bytes; those that are larger than the limit are not kept."""
         if not self.limit:
             return
-        # A copy: a view would keep all that was encoded with it. Hashed before the lock is taken, so that nobody waits.
-        entries = [(_key(text), matrix.copy()) for text, matrix in zip(texts, rows, strict=True)]
+        keys = [_key(kind, text) for text in texts]  # before the lock is taken, so that nobody waits for it
         with self._lock:
-            for key, matrix in entries:
-                size = matrix.nbytes + ENTRY_BYTES
-                if size > self.limit or key in self._rows:
+            for key, value, size in zip(keys, values, sizes, strict=True):
+                size += ENTRY_BYTES
+                if size > self.limit or key in self._entries:
                     continue
-                self._rows[key] = matrix
+                self._entries[key] = value, size
                 self._bytes += size
                 while self._bytes > self.limit:
-                    _, oldest = self._rows.popitem(last=False)
-                    self._bytes -= oldest.nbytes + ENTRY_BYTES
+                    _, (_, freed) = self._entries.popitem(last=False)
+                    self._bytes -= freed
 
 
-def _key(text: str) -> Key:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def _key(kind: str, text: str) -> bytes:
+    return hashlib.blake2b(f"{kind}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 _LOCK = threading.Lock()
-_CACHES: WeakKeyDictionary[ColBERT, dict[int, RowsCache]] = WeakKeyDictionary()
+_CACHES: WeakKeyDictionary[ColBERT, dict[int, TextCache]] = WeakKeyDictionary()
 
 
 def _after_fork() -> None:
@@ -88,7 +86,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def shared_cache(model: ColBERT, limit: int) -> RowsCache:
+def shared_cache(model: ColBERT, limit: int) -> TextCache:
     """The cache of all who use this handle with this limit; it goes when the handle goes."""
     with _LOCK:
-        return _CACHES.setdefault(model, {}).setdefault(limit, RowsCache(limit))
+        return _CACHES.setdefault(model, {}).setdefault(limit, TextCache(limit))

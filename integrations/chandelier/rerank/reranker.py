@@ -29,6 +29,9 @@ CACHE_BYTES = 64 << 20
 PORTION = 256
 """Texts whose rows are held at once: 256 of 180 rows of 128 dimensions are 24 MB."""
 
+PLACE_BYTES = 120
+"""A pair of numbers in a list."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reranked:
@@ -208,8 +211,7 @@ class Reranker:
 
     def _pieces(self, model: ColBERT, texts: list[str]) -> tuple[list[_Piece], set[int]]:
         """What is to be encoded, and which documents are not read to their end."""
-        distinct = list(dict.fromkeys(texts))
-        windows = dict(zip(distinct, model.windows(distinct, overlap=self._overlap), strict=True))
+        windows = self._windows(model, list(dict.fromkeys(texts)))
         long = {index for index, text in enumerate(texts) if len(windows[text]) > 1}
         if not self._has_windows:
             if long:
@@ -232,16 +234,29 @@ class Reranker:
         scores: list[float] = maxsim(query, [rows[piece.text] for piece in pieces]).tolist()
         return scores
 
+    def _windows(self, model: ColBERT, texts: list[str]) -> dict[str, list[tuple[int, int]]]:
+        """The windows of each text, from the cache or the model."""
+        cache, kind = shared_cache(model, self._cache_bytes), f"windows, overlap {self._overlap}"
+        windows = dict(zip(texts, cache.get(kind, texts), strict=True))
+        missing = [text for text, found in windows.items() if found is None]
+        if missing:
+            found = model.windows(missing, overlap=self._overlap)
+            cache.put(kind, missing, found, [PLACE_BYTES * len(places) for places in found])
+            windows.update(zip(missing, found, strict=True))
+        return windows
+
     def _rows(self, model: ColBERT, texts: list[str], stop: threading.Event) -> dict[str, FloatArray]:
         """The rows of each text, from the cache or the model."""
         cache = shared_cache(model, self._cache_bytes)
-        rows = dict(zip(texts, cache.get(texts), strict=True))
+        rows = dict(zip(texts, cache.get("rows", texts), strict=True))
         missing = [text for text, found in rows.items() if found is None]
         if missing:
             encoded = list(model.encode_documents(missing, progress=partial(_stop_if, stop)))
-            cache.put(missing, encoded)
+            if self._cache_bytes:  # copies: a view would keep all that was encoded with it
+                kept = [matrix.copy() for matrix in encoded]
+                cache.put("rows", missing, kept, [matrix.nbytes for matrix in kept])
             rows.update(zip(missing, encoded, strict=True))
-        return rows  # type: ignore[return-value]  # none is missing any more
+        return rows
 
     def _explained(self, model: ColBERT, query: str, text: str, found: Reranked) -> Reranked:
         explanation = model.explain(query, text, window=found.window)
