@@ -21,6 +21,7 @@ from hypothesis import settings
 
 from chandelier import ColBERT
 
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # it would report our pipelines, and write into the home folder
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts no folder on the path
 pytest.register_assert_rewrite("command_line")
 

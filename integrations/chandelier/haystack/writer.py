@@ -65,7 +65,7 @@ class ColBERTDocumentWriter:
         """The component that `to_dict` described; nothing is opened."""
         parameters = dict(data.get("init_parameters", {}))
         if "policy" in parameters:
-            parameters["policy"] = DuplicatePolicy[parameters["policy"]]
+            parameters["policy"] = DuplicatePolicy.__members__.get(parameters["policy"], parameters["policy"])
         return default_from_dict(cls, {**data, "init_parameters": parameters})
 
     def warm_up(self) -> None:
@@ -101,7 +101,7 @@ class ColBERTDocumentWriter:
         given, policy = _checked(documents), self._policy if policy is None else _checked_policy(policy)
         store = self._handle.open()
         if policy in (DuplicatePolicy.SKIP, DuplicatePolicy.FAIL):
-            there = {document.id for document in store.get(dict.fromkeys(document.id for document in given))}
+            there = {document.id for document in store.get([document.id for document in given])}
             given = _without(given, there, policy)
         report = store.upsert(map(_stored, given), raise_on_failure=True)
         return _written(len(given), report)
@@ -113,7 +113,7 @@ class ColBERTDocumentWriter:
         await self.warm_up_async()
         store = self._handle.open()
         if policy in (DuplicatePolicy.SKIP, DuplicatePolicy.FAIL):
-            found = await store.aget(dict.fromkeys(document.id for document in given))
+            found = await store.aget([document.id for document in given])
             given = _without(given, {document.id for document in found}, policy)
         report = await store.aupsert(map(_stored, given), raise_on_failure=True)
         return _written(len(given), report)
