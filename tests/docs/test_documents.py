@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "DESIGN.md", "integrations/qdrant.md"]
+DOCUMENTS = ["README.md", "DESIGN.md", "integrations/haystack.md", "integrations/qdrant.md"]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL
@@ -81,6 +81,7 @@ def test_every_path_in_the_readme_exists() -> None:
 EXAMPLES: dict[str, list[str]] = {
     "demo.py": ["--quick"],
     "explain_page.py": [],
+    "haystack_pipeline.py": [],
     "qdrant_two_stage.py": ["--quick"],
     "rerank_search_results.py": [],
 }
