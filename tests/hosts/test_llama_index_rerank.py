@@ -110,13 +110,13 @@ class TestWhatIsScored:
     @pytest.mark.parametrize(
         "template", ["{metadata_str}\n\n{content}", "{content}\n--\n{metadata_str}", "<{content}>"]
     )
-    @pytest.mark.parametrize("text", ["the moon", "  The moon moves the sea. \n", "moon"])
-    def test_explanations_leave_the_metadata_out(self, checkpoint: str, template: str, text: str) -> None:
-        node = TextNode(text=text, metadata={"title": "the moon of the moon"}, text_template=template)
-        rerank = ColBERTRerank(model=checkpoint, explain=True)
-        (found,) = rerank.postprocess_nodes(scored(node), query_str="the moon of the sea")
+    @pytest.mark.parametrize("text", ["the moon salt", "  The moon, salt of the sea. \n", "moon salt"])
+    def test_explanations_leave_the_metadata_out(self, minilm: ColBERT, template: str, text: str) -> None:
+        node = TextNode(text=text, metadata={"title": "a moon salted"}, text_template=template)
+        rerank = ColBERTRerank(model=minilm, explain=True)
+        (found,) = rerank.postprocess_nodes(scored(node), query_str="salt on the moon")
         explanation = found.metadata["explanation"]
-        assert explanation["spans"]
+        assert "salt" in [span["text"] for span in explanation["spans"]]
         for span in explanation["spans"]:
             assert text[span["start"] : span["end"]] == span["text"] != ""
             assert 0 <= explanation["seen"][0] <= span["start"] < span["end"] <= explanation["seen"][1] <= len(text)

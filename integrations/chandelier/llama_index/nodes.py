@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from llama_index.core.constants import DATA_KEY, TYPE_KEY
 from llama_index.core.schema import (
     BaseNode,
     ImageDocument,
@@ -62,7 +63,7 @@ def as_document(node: BaseNode, mode: MetadataMode, place: str) -> Document:
     text = text_to_score(node, mode, place)
     try:
         metadata = checked_metadata(node.metadata)
-        metadata[CONTENT_KEY] = json.dumps({**node.model_dump(mode="json"), "embedding": None}, ensure_ascii=False)
+        metadata[CONTENT_KEY] = json.dumps(_fields(node), ensure_ascii=False)
         metadata[CLASS_KEY] = node.class_name()
         if node.ref_doc_id is not None:
             metadata[SOURCE_KEY] = node.ref_doc_id
@@ -70,6 +71,17 @@ def as_document(node: BaseNode, mode: MetadataMode, place: str) -> Document:
     except ValueError as error:  # ours, pydantic's, and LlamaIndex's for what it cannot write
         message = f"{place}: the {node.class_name()} {node.node_id!r} cannot be stored: {error}"
         raise ArgumentError(message, argument=place) from error
+
+
+def _fields(node: BaseNode) -> dict[str, Any]:
+    """All that JSON can hold of a node but its embedding; what an index node leads to in the way that is read again."""
+    leads_to = node.obj if isinstance(node, IndexNode) else None
+    if leads_to is not None:
+        node = node.model_copy(update={"obj": None})
+    fields: dict[str, Any] = {**node.model_dump(mode="json"), "embedding": None}
+    if leads_to is not None:
+        fields["obj"] = {DATA_KEY: _fields(leads_to), TYPE_KEY: leads_to.get_type()}
+    return fields
 
 
 def as_node(document: Document | Hit) -> BaseNode:
