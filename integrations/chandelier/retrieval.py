@@ -78,7 +78,9 @@ class Retrieval:
 
     async def asearch(self, query: Query, **options: Any) -> list[Hit]:
         """As `search`, by the store's own asynchronous search."""
-        return self._scored(query, await self.store.asearch(_checked(query), **self._with(options)))
+        question = _checked(query)
+        store = await self.handle.aopen()
+        return self._scored(query, await store.asearch(question, **self._with(options)))
 
     def _with(self, options: dict[str, Any]) -> dict[str, Any]:
         return {**self._options, **{name: value for name, value in options.items() if value is not None}}

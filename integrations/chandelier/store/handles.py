@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
@@ -103,6 +104,10 @@ class StoreHandle:
                 self._give_back = weakref.finalize(self, _given_back, lent)
             assert self._store is not None
             return self._store
+
+    async def aopen(self) -> Store:
+        """As `open`; what is not open yet is opened in a worker thread."""
+        return self.open() if self.is_open else await asyncio.to_thread(self.open)
 
     def close(self) -> None:
         """Give a described store back; it is opened again when it is needed again."""
