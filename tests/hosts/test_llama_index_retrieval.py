@@ -6,6 +6,7 @@ import asyncio
 import copy
 import datetime
 import logging
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,7 @@ from chandelier.exceptions import ArgumentError, PartialUpsertError, ShapeError,
 from chandelier.llama_index import ColBERTRetriever
 from chandelier.qdrant import QdrantStore
 from chandelier.qdrant_edge import QdrantEdgeStore
+from chandelier.shared import SHARED, release_models
 
 DISTINCT = TEXTS[:6]  # LlamaIndex before 0.14 took nodes with equal texts for one
 
@@ -337,6 +339,48 @@ class TestBuilding:
         with pytest.raises(ArgumentError):
             ColBERTRetriever.from_nodes([ImageNode()], tiny, path)
         assert not path.with_name("nodes.db-wal").exists(), "the last to close takes it away"
+
+
+class TestDescriptions:
+    """A retriever over a description opens nothing before it searches, and is copied and pickled as one."""
+
+    @pytest.fixture
+    def description(self, goldens: Path, tmp_path: Path) -> dict[str, Any]:
+        checkpoint = goldens / "a_bert_pylate" / "checkpoint"
+        nodes = [TextNode(id_="a", text="The moon."), TextNode(id_="b", text="Bread.", metadata={"lang": "en"})]
+        retriever = ColBERTRetriever.from_nodes(
+            nodes, checkpoint, tmp_path / "nodes.db", model_kwargs={"query_length": 19}
+        )
+        with retriever.store as store:
+            return store.description  # type: ignore[attr-defined, no-any-return]
+
+    @pytest.mark.parametrize(
+        "copied",
+        [lambda one: one, copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))],
+        ids=["itself", "copy", "deepcopy", "pickle"],
+    )
+    def test_it_is_opened_when_it_is_needed(
+        self, description: dict[str, Any], call: Call, copied: Callable[[ColBERTRetriever], ColBERTRetriever]
+    ) -> None:
+        release_models()
+        filters = MetadataFilters(filters=[MetadataFilter(key="lang", value="en")])
+        retriever = copied(ColBERTRetriever(description, similarity_top_k=2, filters=filters, score_threshold=-1.0))
+        assert not SHARED.models
+        assert [each.node_id for each in call(retriever, "the moon")] == ["b"]
+        assert len(SHARED.models) == 1
+        retriever.filters = None
+        assert {each.node_id for each in call(retriever, "the moon")} == {"a", "b"}
+
+    async def test_nodes_come_and_go_in_a_loop(self, description: dict[str, Any]) -> None:
+        retriever = ColBERTRetriever(description)
+        await retriever.aadd_nodes([TextNode(id_="c", text="Salt.")])
+        other = ColBERTRetriever(description)
+        assert await other.adelete_nodes(["a", "b"]) == 2
+        assert [each.node_id for each in await retriever.aretrieve("salt")] == ["c"]
+
+    def test_what_is_in_memory_is_not_pickled(self, tiny: ColBERT) -> None:
+        with LocalStore(tiny) as store, pytest.raises(StoreError, match="is in memory"):
+            pickle.dumps(ColBERTRetriever(store))
 
 
 class TestIndexNodes:

@@ -27,7 +27,7 @@ from chandelier.llama_index.nodes import explained, noted, text_to_score
 from chandelier.models import ColBERT
 from chandelier.rerank import CACHE_BYTES, Reranked, Reranker
 from chandelier.scores import Normalization, checked_question
-from chandelier.shared import checked_settings
+from chandelier.shared import ModelHandle, checked_settings
 
 __all__ = ["ColBERTRerank"]
 
@@ -205,13 +205,12 @@ class ColBERTRerank(BaseNodePostprocessor):
 
     @field_serializer("model")
     def _model_written(self, model: Any) -> str:
-        return str(model.arguments["model_name_or_path"]) if isinstance(model, ColBERT) else str(model)
+        return str(ModelHandle(model, self.model_kwargs).arguments["model_name_or_path"])
 
     @field_serializer("model_kwargs")
     def _settings_written(self, settings: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(self.model, ColBERT):
-            return settings
-        return {name: value for name, value in self.model.arguments.items() if name != "model_name_or_path"}
+        arguments = ModelHandle(self.model, settings).arguments
+        return {name: value for name, value in arguments.items() if name != "model_name_or_path"}
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields as they are written: a pickle holds no weights, and no open model."""

@@ -39,7 +39,7 @@ class ColBERTRetriever(BaseRetriever):
     LlamaIndex follows it. A store that has a path keeps what is added at once; there is nothing to persist.
 
     Args:
-        store: Any store.
+        store: Any store, or the description of one, which is opened when it is needed: `store.description`.
         similarity_top_k: How many nodes to find; can be set later.
         filters: `MetadataFilters`, a mapping in the stores' own dialect, or a filter of the engine's; can be set later.
         score_normalization: `"query_length"` divides the MaxSim by the query's vectors; `"none"` leaves it.
@@ -66,7 +66,7 @@ class ColBERTRetriever(BaseRetriever):
 
     def __init__(
         self,
-        store: Store,
+        store: Store | Mapping[str, Any],
         *,
         similarity_top_k: int = 10,
         filters: Any = None,
@@ -131,7 +131,7 @@ class ColBERTRetriever(BaseRetriever):
 
     @property
     def store(self) -> Store:
-        """The store; close it when nobody searches any more."""
+        """The store, opened now if it was not yet; close one that you gave when nobody searches any more."""
         return self._retrieval.store
 
     @property
@@ -170,7 +170,8 @@ class ColBERTRetriever(BaseRetriever):
     async def aadd_nodes(self, nodes: Sequence[BaseNode], *, show_progress: bool = False) -> UpsertReport:
         """As `add_nodes`."""
         documents = await asyncio.to_thread(self._documents, nodes)
-        return self._told(await self.store.aupsert(documents, progress=show_progress, raise_on_failure=True))
+        store = await self._retrieval.handle.aopen()
+        return self._told(await store.aupsert(documents, progress=show_progress, raise_on_failure=True))
 
     def delete_nodes(self, node_ids: Sequence[str]) -> int:
         """Delete nodes by their ids; how many there were."""
@@ -178,7 +179,7 @@ class ColBERTRetriever(BaseRetriever):
 
     async def adelete_nodes(self, node_ids: Sequence[str]) -> int:
         """As `delete_nodes`."""
-        return await self.store.adelete(node_ids)
+        return await (await self._retrieval.handle.aopen()).adelete(node_ids)
 
     def delete_ref_doc(self, ref_doc_id: str) -> int:
         """Delete the nodes that were made of a document, by its id; how many there were."""
@@ -186,7 +187,7 @@ class ColBERTRetriever(BaseRetriever):
 
     async def adelete_ref_doc(self, ref_doc_id: str) -> int:
         """As `delete_ref_doc`."""
-        return await self.store.adelete(filter={SOURCE_KEY: ref_doc_id})
+        return await (await self._retrieval.handle.aopen()).adelete(filter={SOURCE_KEY: ref_doc_id})
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         hits = self._retrieval.search(self._query(query_bundle), k=self.similarity_top_k, filter=self._filter)
