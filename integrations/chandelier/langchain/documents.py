@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from langchain_core.documents import Document
 
@@ -11,7 +11,7 @@ from chandelier.exceptions import ArgumentError
 from chandelier.rerank import explanation_notes
 from chandelier.store import Hit
 
-__all__ = ["SCORE", "document_of", "refuse_unknown"]
+__all__ = ["SCORE", "document_of", "refuse_marginal_relevance", "refuse_unknown"]
 
 SCORE = "relevance_score"
 """The key of the metadata that holds a score; Cohere's, Jina's and FlashRank's rerankers use it too."""
@@ -30,3 +30,9 @@ def refuse_unknown(where: str, given: Mapping[str, Any], known: Iterable[str]) -
         if name not in known:
             wanted = ", ".join(known) or "no keyword"
             raise ArgumentError(f"{where}: got the unknown keyword {name!r}, wanted {wanted}", argument=name)
+
+
+def refuse_marginal_relevance() -> NoReturn:
+    """An error for what LangChain calls mmr."""
+    message = "maximal marginal relevance wants a similarity of two documents, and MaxSim is none: it grows with their"
+    raise NotImplementedError(f"{message} length and depends on which of them asks; use similarity_search")

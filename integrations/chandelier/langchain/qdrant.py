@@ -22,6 +22,7 @@ from qdrant_client import QdrantClient, models
 from typing_extensions import override
 
 from chandelier.exceptions import ArgumentError
+from chandelier.langchain.documents import refuse_marginal_relevance
 from chandelier.models import ColBERT
 from chandelier.qdrant import QdrantStore
 from chandelier.scores import Scoring, checked_question, relevance_function, scored_vectors
@@ -86,13 +87,13 @@ class ColBERTQdrantVectorStore(QdrantVectorStore):
 
     @override
     def max_marginal_relevance_search(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: Qdrant has no maximal marginal relevance for multi-vectors."""
-        _refuse_mmr()
+        """Refused: Qdrant would weigh MaxSim between documents, which grows with their length, against the query's."""
+        refuse_marginal_relevance()
 
     @override
     def max_marginal_relevance_search_with_score_by_vector(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused."""
-        _refuse_mmr()
+        refuse_marginal_relevance()
 
     @override
     @classmethod
@@ -153,7 +154,3 @@ def qdrant_vector_store(
         content_payload_key="text",
         validate_collection_config=False,
     )
-
-
-def _refuse_mmr() -> NoReturn:
-    raise NotImplementedError("Qdrant has no maximal marginal relevance for multi-vectors; use similarity_search")

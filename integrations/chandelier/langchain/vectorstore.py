@@ -7,6 +7,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any, NoReturn
 
 from langchain_core.documents import Document
@@ -14,7 +15,7 @@ from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 from typing_extensions import Self, override
 
 from chandelier.exceptions import ArgumentError
-from chandelier.langchain.documents import document_of, refuse_unknown
+from chandelier.langchain.documents import document_of, refuse_marginal_relevance, refuse_unknown
 from chandelier.langchain.reranker import checked_documents
 from chandelier.models import ColBERT
 from chandelier.multivectors import as_matrix
@@ -36,7 +37,8 @@ class ColBERTVectorStore(VectorStore):
     Searches take `filter`, `score_threshold` (after normalisation), `depth`, `explain` and `exact` besides `k`, as
     `ColBERTRetriever` does; another keyword is an error. `similarity_search_with_score` gives the normalised score,
     `similarity_search_with_relevance_scores` a number from 0 to 1. Asynchronous methods are those of the store. Maximal
-    marginal relevance is refused: it compares documents with each other by one vector, and these have many.
+    marginal relevance is refused: it wants a similarity of two documents, and MaxSim, which grows with their length, is
+    none.
 
     Args:
         store: `LocalStore`, `QdrantStore`, ...; it is not closed.
@@ -68,7 +70,8 @@ class ColBERTVectorStore(VectorStore):
         exact: bool = False,
     ) -> None:
         self._options = {"score_normalization": score_normalization, "depth": depth, "exact": exact}
-        self.store = Retrieval(store, **self._options).store  # type: ignore[arg-type]  # checked there
+        self.store = store
+        self._retrieval(1, {})  # which checks all of it
         self._has_told = False
 
     @property
@@ -250,28 +253,28 @@ class ColBERTVectorStore(VectorStore):
     def as_retriever(self, **kwargs: Any) -> VectorStoreRetriever:
         """A retriever over this vector store; `ColBERTRetriever(store=...)` is the one that gives scores too."""
         if kwargs.get("search_type") == "mmr":
-            _refuse_mmr()
+            refuse_marginal_relevance()
         return super().as_retriever(**kwargs)
 
     @override
     def max_marginal_relevance_search(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused."""
-        _refuse_mmr()
+        refuse_marginal_relevance()
 
     @override
     async def amax_marginal_relevance_search(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused."""
-        _refuse_mmr()
+        refuse_marginal_relevance()
 
     @override
     def max_marginal_relevance_search_by_vector(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused."""
-        _refuse_mmr()
+        refuse_marginal_relevance()
 
     @override
     async def amax_marginal_relevance_search_by_vector(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused."""
-        _refuse_mmr()
+        refuse_marginal_relevance()
 
     # Made and filled in one
 
@@ -301,11 +304,16 @@ class ColBERTVectorStore(VectorStore):
 
         Raises:
             ArgumentError: If `embedding` is something else, or there is a `store` too.
-            PartialUpsertError: As `add_documents`.
+            PartialUpsertError: As `add_documents`; a new store is closed then.
         """
         entries = _of_texts(texts, metadatas, ids, {})
-        vectorstore = cls(_store(embedding, store, path), **kwargs)
-        vectorstore._added(entries, vectorstore.store.upsert(entries, raise_on_failure=True))
+        with ExitStack() as on_failure:
+            over = _store(embedding, store, path)
+            if store is None:
+                on_failure.callback(over.close)
+            vectorstore = cls(over, **kwargs)
+            vectorstore._added(entries, over.upsert(entries, raise_on_failure=True))
+            on_failure.pop_all()
         return vectorstore
 
     @override
@@ -323,8 +331,13 @@ class ColBERTVectorStore(VectorStore):
     ) -> Self:
         """As `from_texts`."""
         entries = _of_texts(texts, metadatas, ids, {})
-        vectorstore = cls(await asyncio.to_thread(_store, embedding, store, path), **kwargs)
-        vectorstore._added(entries, await vectorstore.store.aupsert(entries, raise_on_failure=True))
+        with ExitStack() as on_failure:
+            over = await asyncio.to_thread(_store, embedding, store, path)
+            if store is None:
+                on_failure.callback(over.close)
+            vectorstore = cls(over, **kwargs)
+            vectorstore._added(entries, await over.aupsert(entries, raise_on_failure=True))
+            on_failure.pop_all()
         return vectorstore
 
 
@@ -396,8 +409,3 @@ def _document(entry: Entry) -> Document:
 
 def _scored(hits: list[Hit]) -> list[tuple[Document, float]]:
     return [(document_of(hit), hit.score) for hit in hits]
-
-
-def _refuse_mmr() -> NoReturn:
-    message = "maximal marginal relevance compares documents by one vector each, and these have one a token"
-    raise NotImplementedError(f"{message}; use similarity_search, or rerank its results")
