@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "DESIGN.md", "integrations/haystack.md", "integrations/llama_index.md", "integrations/qdrant.md"]
+DOCUMENTS = ["README.md", "DESIGN.md", "integrations/haystack.md", "integrations/langchain.md", "integrations/llama_index.md", "integrations/qdrant.md"]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL
@@ -82,6 +82,7 @@ EXAMPLES: dict[str, list[str]] = {
     "demo.py": ["--quick"],
     "explain_page.py": [],
     "haystack_pipeline.py": [],
+    "langchain_rag.py": [],
     "llama_index_query_engine.py": [],
     "qdrant_two_stage.py": ["--quick"],
     "rerank_search_results.py": [],

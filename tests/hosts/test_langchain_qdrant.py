@@ -16,7 +16,8 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from chandelier import ArgumentError, ColBERT, StoreError, maxsim
 from chandelier import Document as Entry
-from chandelier.langchain.qdrant import ColBERTEmbeddings, ColBERTQdrantVectorStore, qdrant_vector_store
+from chandelier.langchain import ColBERTEmbeddings
+from chandelier.langchain.qdrant import ColBERTQdrantVectorStore, qdrant_vector_store
 from chandelier.qdrant import QdrantStore
 
 

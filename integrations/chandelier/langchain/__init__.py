@@ -8,9 +8,10 @@ from chandelier.extras import require
 
 require("langchain_core", "langchain-core", "langchain")
 
+from chandelier.langchain.embeddings import ColBERTEmbeddings
 from chandelier.langchain.reranker import ColBERTRerank
 from chandelier.langchain.retriever import ColBERTRetriever
 from chandelier.langchain.two_stage import TwoStageRetriever
 from chandelier.langchain.vectorstore import ColBERTVectorStore
 
-__all__ = ["ColBERTRerank", "ColBERTRetriever", "ColBERTVectorStore", "TwoStageRetriever"]
+__all__ = ["ColBERTEmbeddings", "ColBERTRerank", "ColBERTRetriever", "ColBERTVectorStore", "TwoStageRetriever"]

@@ -23,43 +23,13 @@ from typing_extensions import override
 
 from chandelier.exceptions import ArgumentError
 from chandelier.langchain.documents import refuse_marginal_relevance
+from chandelier.langchain.embeddings import ColBERTEmbeddings
 from chandelier.models import ColBERT
 from chandelier.qdrant import QdrantStore
 from chandelier.scores import Scoring, checked_question, relevance_function, scored_vectors
 from chandelier.store.points.engine import ROWS
 
-__all__ = ["ColBERTEmbeddings", "ColBERTQdrantVectorStore", "qdrant_vector_store"]
-
-
-class ColBERTEmbeddings:
-    """Rows where LangChain expects one vector: `list[list[float]]` a text.
-
-    Only a vector store that passes on what it is given can use this, as `QdrantVectorStore` does; it is no
-    `Embeddings`, so that no other takes it by mistake.
-
-    Args:
-        model: Encodes documents and queries.
-
-    Examples:
-        >>> rows = ColBERTEmbeddings(ColBERT("tests/goldens/a_bert_pylate/checkpoint")).embed_query("where is paris?")
-        >>> len(rows), len(rows[0])
-        (32, 32)
-    """
-
-    def __init__(self, model: ColBERT) -> None:
-        if not isinstance(model, ColBERT):
-            got = type(model).__name__
-            raise ArgumentError(f"model: got {got}, wanted a ColBERT: chandelier.ColBERT(path)", argument="model")
-        self.model = model
-
-    def embed_documents(self, texts: list[str]) -> list[list[list[float]]]:
-        """The rows of each text."""
-        return [matrix.tolist() for matrix in self.model.encode_documents(texts)]
-
-    def embed_query(self, text: str) -> list[list[float]]:
-        """The rows of a query."""
-        rows: list[list[float]] = self.model.encode_queries([checked_question(text)])[0].tolist()
-        return rows
+__all__ = ["ColBERTQdrantVectorStore", "qdrant_vector_store"]
 
 
 class ColBERTQdrantVectorStore(QdrantVectorStore):
