@@ -1,4 +1,4 @@
-"""`ColBERTRerank`: the contract of all rerankers, in four ways to call it, and what only LangChain asks for."""
+"""`ColBERTRerank`: the contract of all rerankers, and what only LangChain asks for."""
 
 from __future__ import annotations
 
@@ -51,18 +51,6 @@ class TestRerankInALoop(AsyncRerankContract, TestRerank):
 
     async def arerank(self, component: ColBERTRerank, query: str, documents: list[Document]) -> list[Document]:
         return await component.acompress_documents(documents, query)
-
-
-class TestRunnable(TestRerank):
-    def rerank(self, component: ColBERTRerank, query: str, documents: list[Document]) -> list[Document]:
-        return component.as_runnable().invoke({"query": query, "documents": documents})
-
-
-class TestRunnableInALoop(AsyncRerankContract, TestRerank):
-    rerank = AsyncRerankContract.rerank
-
-    async def arerank(self, component: ColBERTRerank, query: str, documents: list[Document]) -> list[Document]:
-        return await component.as_runnable().ainvoke({"query": query, "documents": documents})
 
 
 @pytest.fixture
@@ -296,6 +284,10 @@ async def test_a_chain(checkpoint: str, documents: list[Document]) -> None:
     assert chain.invoke(QUESTION) == wanted
     assert await chain.ainvoke(QUESTION) == wanted
     assert list(chain.stream(QUESTION)) == [wanted]
+    two = [{"query": query, "documents": documents} for query in (QUESTION, "the moon")]
+    wanted = [rerank.compress_documents(**one) for one in two]
+    assert rerank.as_runnable().batch(two) == wanted
+    assert await rerank.as_runnable().abatch(two) == wanted
 
 
 # Two stages

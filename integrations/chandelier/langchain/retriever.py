@@ -11,7 +11,7 @@ from pydantic import ConfigDict, SkipValidation, model_validator
 from typing_extensions import Self, override
 
 from chandelier.langchain.documents import SCORE, document_of, refuse_unknown
-from chandelier.retrieval import Retrieval
+from chandelier.retrieval import Retrieval, checked_store
 from chandelier.scores import Normalization
 from chandelier.store import Hit, Store
 
@@ -65,6 +65,7 @@ class ColBERTRetriever(BaseRetriever):
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
+        checked_store(self.store)
         self._retrieval()
         return self
 

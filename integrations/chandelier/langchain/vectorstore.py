@@ -19,7 +19,7 @@ from chandelier.langchain.documents import document_of, refuse_marginal_relevanc
 from chandelier.langchain.reranker import checked_documents
 from chandelier.models import ColBERT
 from chandelier.multivectors import as_matrix
-from chandelier.retrieval import Retrieval
+from chandelier.retrieval import Retrieval, checked_store
 from chandelier.scores import Normalization, relevance_function
 from chandelier.shared import shared_model
 from chandelier.store import Document as Entry
@@ -70,7 +70,7 @@ class ColBERTVectorStore(VectorStore):
         exact: bool = False,
     ) -> None:
         self._options = {"score_normalization": score_normalization, "depth": depth, "exact": exact}
-        self.store = store
+        self.store = checked_store(store)
         self._retrieval(1, {})  # which checks all of it
         self._has_told = False
 
