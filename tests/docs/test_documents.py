@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "DESIGN.md", "integrations/haystack.md", "integrations/langchain.md", "integrations/llama_index.md", "integrations/qdrant.md"]
+DOCUMENTS = [
+    "README.md",
+    "DESIGN.md",
+    "integrations/haystack.md",
+    "integrations/langchain.md",
+    "integrations/llama_index.md",
+    "integrations/qdrant.md",
+]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL
