@@ -36,7 +36,7 @@ class Retrieval:
         >>> store = LocalStore(ColBERT("tests/goldens/a_bert_pylate/checkpoint"))
         >>> report = store.upsert([Document("a", "Bread needs flour."), Document("b", "Paris is in France.")])
         >>> [(hit.id, round(hit.score, 2)) for hit in Retrieval(store).search("where is paris?", k=1)]
-        [('b', 0.9)]
+        [('b', 0.85)]
         >>> store.close()
     """
 

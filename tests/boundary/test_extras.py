@@ -60,9 +60,9 @@ def test_a_missing_extra_is_named(name: str) -> None:
 
 
 def test_what_an_installed_framework_lacks_is_not_called_a_missing_framework() -> None:
-    kind, missing, message = fresh(WITHOUT, "langchain", "pydantic")
-    assert (kind, missing.partition(".")[0]) == ("ModuleNotFoundError", "pydantic")
-    assert "chandelier" not in message
+    _, _, message = fresh(WITHOUT, "langchain", "pydantic")
+    assert "pydantic" in message
+    assert "chandelier[" not in message
 
 
 @pytest.mark.parametrize("name", ["langchain", "llama_index", "haystack"])

@@ -59,7 +59,7 @@ class ColBERTRanker:
         >>> documents = [Document(content="Bread needs flour."), Document(content="Paris is in France.")]
         >>> best = ranker.run("where is paris?", documents)["documents"][0]
         >>> best.content, round(best.score, 2)
-        ('Paris is in France.', 0.9)
+        ('Paris is in France.', 0.85)
     """
 
     def __init__(

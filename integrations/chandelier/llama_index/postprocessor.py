@@ -74,7 +74,7 @@ class ColBERTRerank(BaseNodePostprocessor):
         >>> rerank = ColBERTRerank(model="tests/goldens/a_bert_pylate/checkpoint", top_n=1)
         >>> nodes = [NodeWithScore(node=TextNode(text=text)) for text in ["Bread needs flour.", "Paris is in France."]]
         >>> [(node.text, round(node.score, 2)) for node in rerank.postprocess_nodes(nodes, query_str="where is paris?")]
-        [('Paris is in France.', 0.9)]
+        [('Paris is in France.', 0.85)]
     """
 
     model_config = ConfigDict(

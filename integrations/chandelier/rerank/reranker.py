@@ -89,7 +89,7 @@ class Reranker:
         >>> reranker = Reranker("tests/goldens/a_bert_pylate/checkpoint", top_n=1)
         >>> best = reranker.rerank("where is paris?", ["Bread needs flour.", "Paris is in France."])
         >>> [(each.index, round(each.score, 2)) for each in best]
-        [(1, 0.9)]
+        [(1, 0.85)]
     """
 
     def __init__(
