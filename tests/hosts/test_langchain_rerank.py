@@ -290,6 +290,15 @@ async def test_a_chain(checkpoint: str, documents: list[Document]) -> None:
     assert await rerank.as_runnable().abatch(two) == wanted
 
 
+def test_a_chain_knows_its_types(checkpoint: str) -> None:
+    """LangServe and drawings of a chain ask for them."""
+    rerank = ColBERTRerank(model=checkpoint)
+    takes = rerank.as_runnable().input_schema.model_json_schema()
+    assert set(takes["$defs"]["RerankInput"]["properties"]) == {"query", "documents"}
+    assert rerank.as_runnable().output_schema.model_json_schema()["type"] == "array"
+    assert "ColBERTRerank" in (RunnablePassthrough() | rerank.as_runnable()).get_graph().draw_mermaid()
+
+
 # Two stages
 
 

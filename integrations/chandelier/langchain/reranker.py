@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from pydantic import ConfigDict, Field, SkipValidation, field_serializer, model_validator
-from typing_extensions import Self, override
+from typing_extensions import Self, TypedDict, override
 
 from chandelier.exceptions import ArgumentError
 from chandelier.langchain.documents import SCORE
@@ -122,7 +122,8 @@ class ColBERTRerank(BaseDocumentCompressor):
 
     def as_runnable(self) -> Runnable[RerankInput, list[Document]]:
         """The same for LCEL: takes `{"query": ..., "documents": [...]}`, gives the documents, best first."""
-        return RunnableLambda(self._compress, afunc=self._acompress, name=type(self).__name__)
+        runnable = RunnableLambda(self._compress, afunc=self._acompress, name=type(self).__name__)
+        return runnable.with_types(input_type=RerankInput, output_type=list[Document])  # for LangServe and the like
 
     def warm_up(self) -> None:
         """Open the model now, so that the first call does not wait for it."""
