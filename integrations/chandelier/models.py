@@ -535,10 +535,11 @@ class ColBERT:
         prompt: str | None = None,
         prompt_name: str | None = None,
     ) -> list[list[tuple[int, int]]]:
-        """Cut documents into parts that the model reads whole: of a longer one `encode_documents` reads the beginning.
+        """Find parts of documents that the model reads whole: what does not fit `encode_documents` cuts off.
 
-        A window is as long as can be, and that was found by tokenising it alone. Windows begin and end between words,
-        inside a word only if no window holds it, and hold every character but white space between and around them.
+        A window is as long as can be: that it fits was found by tokenising it alone. Windows begin and end between
+        words, inside a word only if no window holds it, and together hold every character but white space at their
+        ends.
 
         Args:
             texts: The documents.
@@ -560,10 +561,9 @@ class ColBERT:
             >>> text = "The moon moves the sea, and the lighthouse keeper lights the lamp for the ships."
             >>> for start, end in model.windows([text])[0]:
             ...     print(text[start:end])
-            The moon moves the sea,
-            sea, and the lighthouse
-            lighthouse keeper lights the
-            lights the lamp for the ships.
+            The moon moves the sea, and the
+            and the lighthouse keeper lights the
+            the lamp for the ships.
             >>> model.windows(["the moon"])
             [[(0, 8)]]
         """

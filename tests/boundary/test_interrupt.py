@@ -97,6 +97,7 @@ def test_ctrl_c_with_real_weights(minilm_checkpoint: Path, options: str) -> None
     [
         "maxsim_matrix(queries, documents)",
         "model.tokenize_documents(texts)",
+        "model.windows(texts * 5)",
         "Muvera(32, ksim=0, dprojections=1, repetitions=2000).encode_documents(documents * 10)",
     ],
 )
@@ -104,6 +105,13 @@ def test_ctrl_c_ends_the_other_long_calls(goldens: Path, call: str) -> None:
     seconds, done = interrupt(call, goldens / "a_bert_pylate" / "checkpoint", 1.0)
     assert done.stdout == "interrupted\ngoes on\n", done.stderr
     assert seconds < PROMPTLY
+
+
+def test_ctrl_c_ends_the_windows_of_one_long_text(goldens: Path) -> None:
+    """Half a minute if it is let alone: 20 MB without white space, cut on one thread."""
+    seconds, done = interrupt("model.windows(['ab' * 10_000_000])", goldens / "h_modernbert_v5" / "checkpoint", 1.0)
+    assert done.stdout == "interrupted\ngoes on\n", done.stderr
+    assert seconds < 3
 
 
 ONE_DOCUMENT = """

@@ -41,7 +41,8 @@ impl Tokens {
 /// The most tokens of any text: where positions have no table, a configuration may speak of billions.
 const LONGEST: usize = 1 << 20;
 
-/// As many bytes of a text as tell that it is longer than this, and the most tokens of a word that is one as a whole.
+/// How much of a very long text is enough to see that it is cut off, and the most tokens of a part of a word that as a
+/// whole is one: WordPiece makes letters of the beginning of a word, and nothing of one of more than 100.
 const BEGINNING: usize = 1 << 16;
 const LONGEST_WORD: usize = 1 << 10;
 
@@ -191,7 +192,7 @@ impl TextTokenizer {
     /// Whether nothing of `prompt + text` is cut off.
     pub(crate) fn reads_whole(&self, text: &str, prompt: &str, role: Role) -> Result<bool> {
         let room = self.room(role);
-        // A text has hardly fewer tokens than its beginning: those of the last word, which as a whole may be unknown.
+        // A text has hardly fewer tokens than its beginning: it may complete its last word.
         let beginning = (BEGINNING..text.len()).find(|&end| text.is_char_boundary(end));
         if let Some(end) = beginning
             && self.count(&text[..end], prompt)? > room + LONGEST_WORD

@@ -13,11 +13,11 @@ use crate::queue::{GoOn, Observer};
 use crate::tokenize::{Role, TextTokenizer, is_python_space, strip};
 
 impl ColBert {
-    /// For each text, the ranges of its characters that the model reads whole as documents: one, of all characters, if
-    /// it reads the text whole, else as few as there can be of which each shares up to `overlap` tokens with the next,
-    /// or up to a quarter of a window. Together they hold every character but white space at their ends. Cuts are
-    /// between words, inside a word that no window holds, and inside what is read as one character only if no window
-    /// holds that.
+    /// For each text, ranges of its characters that the model reads whole as documents: one, of all characters, if it
+    /// reads the text whole; else windows as long as can be, of which each shares up to `overlap` tokens with the next,
+    /// or up to a quarter of what it may have. Together they hold every character but white space at their ends. Cuts
+    /// are between words, inside a word only if no window holds it, and inside what is read as one character only if
+    /// no window holds that.
     ///
     /// # Errors
     /// [`Error::Argument`] for a prompt that cannot be or that leaves no room for a text, an overlap as long as that
@@ -100,13 +100,11 @@ impl<'a> Cutter<'a> {
             go_on()?;
             let view = self.view(text, shared, length)?;
             let Some((window, unit)) = self.window(&view, new)? else {
-                let c = text[new..].chars().next().unwrap_or_default();
-                let got =
-                    format!("{c:?}, of {} tokens", self.count(&text[new..new + c.len_utf8()])? - self.taken);
-                let free = self.room - self.taken;
-                let wanted =
-                    format!("characters of at most {free} tokens, what document_length leaves for a text");
-                return Err(Error::argument(&format!("texts[{index}]"), got, wanted));
+                if shared < new {
+                    shared = new; // what is shared and the white space behind it fill a window
+                    continue;
+                }
+                return Err(self.too_long(index, &text[new..])?);
             };
             length = window.len();
             new = text.len() - text[window.end..].trim_start_matches(is_python_space).len();
@@ -158,6 +156,15 @@ impl<'a> Cutter<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Blames the first character of what is left for having more tokens than a window.
+    fn too_long(&self, index: usize, rest: &str) -> Result<Error> {
+        let c = rest.chars().next().unwrap_or_default();
+        let tokens = self.count(c.encode_utf8(&mut [0; 4]))?.saturating_sub(self.taken);
+        let free = self.room - self.taken;
+        let wanted = format!("characters of at most {free}, what document_length leaves for a text");
+        Ok(Error::argument(&format!("texts[{index}]"), format!("{c:?}, {tokens} tokens"), wanted))
     }
 
     /// Where the next window begins, if it is to share something with this one.
@@ -248,4 +255,43 @@ fn in_characters(text: &str, ranges: Vec<Range<usize>>) -> Vec<(usize, usize)> {
     };
     let (mut start, mut end) = (counter(), counter());
     ranges.into_iter().map(|range| (start(range.start), end(range.end))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn the_last_place_is_found_from_anywhere_in_a_few_steps() {
+        // Three tokens a place, so that 7/8 of the room are not met by chance, or one.
+        for (each, places, most) in
+            [(3, 1000_usize, 8_usize), (3, 1000, 1000), (1, 1000, 64), (1, 7, 64), (3, 0, 9), (9, 50, 8)]
+        {
+            let last = (most / each).min(places).checked_sub(1);
+            for near in [0, 1, 20, 333, 500, 999].map(|near: usize| near.min(places.saturating_sub(1))) {
+                let asked = Cell::new(0);
+                let count = |place| {
+                    asked.set(asked.get() + 1);
+                    Ok((place + 1) * each)
+                };
+                let found = last_within(most, places, near, count).expect("nothing fails");
+                let tokens = |place: Option<usize>| place.map_or(0, |place| (place + 1) * each);
+                assert!(found == last || (tokens(found) <= most && tokens(found) >= most - most / 8));
+                assert_eq!(found.is_some(), last.is_some());
+                assert!(asked.get() <= 20, "{} places were tried", asked.get());
+                if Some(near) == last {
+                    assert!(asked.get() <= 2, "the first guess was right");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_become_characters() {
+        let text = "a水🌊 é";
+        assert_eq!(in_characters(text, vec![0..4, 1..8, 9..11]), [(0, 2), (1, 3), (4, 5)]);
+        assert_eq!(in_characters("", Vec::new()), []);
+    }
 }
