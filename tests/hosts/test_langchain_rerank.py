@@ -128,6 +128,7 @@ def test_what_is_changed_later_counts(checkpoint: str, documents: list[Document]
         ({}, "model\n"),
         ({"model": "x", "metadata_keys": "title"}, "metadata_keys"),
         ({"model": "x", "model_kwargs": None}, "model_kwargs"),
+        ({"model": "x", "score_key": "explanation"}, "score_key: got 'explanation'"),
         ({"model": "x", "window_overlap": 3}, "window_overlap: wanted only with long_documents='window'"),
         ({"model": "x", "modle_kwargs": {"token": "hf_secret"}}, "modle_kwargs"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import logging
@@ -265,6 +266,13 @@ async def test_ids_that_are_not_there_are_left_out(filled: ColBERTVectorStore, c
     assert [document.id for document in found] == ["id-3", "id-1"]
     found[0].metadata["page"] = "changed"
     assert (await call(filled, "get_by_ids", ["id-3"]))[0].metadata["page"] == 3
+
+
+def test_copies_are_over_the_same_store(filled: ColBERTVectorStore) -> None:
+    retriever = copy.deepcopy(filled.as_retriever())
+    assert retriever.vectorstore is not filled
+    assert retriever.vectorstore.store is filled.store
+    assert retriever.invoke(QUESTION) == filled.similarity_search(QUESTION)
 
 
 def test_it_has_no_embeddings(filled: ColBERTVectorStore) -> None:

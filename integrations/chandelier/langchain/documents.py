@@ -11,7 +11,7 @@ from chandelier.exceptions import ArgumentError
 from chandelier.rerank import explanation_notes
 from chandelier.store import Hit
 
-__all__ = ["SCORE", "document_of", "refuse_marginal_relevance", "refuse_unknown"]
+__all__ = ["SCORE", "checked_documents", "document_of", "refuse_marginal_relevance", "refuse_unknown"]
 
 SCORE = "relevance_score"
 """The key of the metadata that holds a score; Cohere's, Jina's and FlashRank's rerankers use it too."""
@@ -22,6 +22,23 @@ def document_of(hit: Hit, **notes: Any) -> Document:
     if hit.explanation is not None:
         notes["explanation"] = explanation_notes(hit.explanation)
     return Document(id=hit.id, page_content=hit.text, metadata={**hit.metadata, **notes})
+
+
+def checked_documents(documents: Iterable[Document]) -> list[Document]:
+    """A list of documents with texts."""
+    if isinstance(documents, (str, bytes, dict, Document)):
+        got = type(documents).__name__
+        raise ArgumentError(f"documents: got {got}, wanted a list of Document", argument="documents")
+    checked = list(documents)
+    for index, document in enumerate(checked):
+        if not isinstance(document, Document):
+            got = type(document).__name__
+            raise ArgumentError(f"documents[{index}]: got {got}, wanted a Document", argument="documents")
+        if not isinstance(document.page_content, str):
+            got = type(document.page_content).__name__
+            message = f"documents[{index}].page_content: got {got}, wanted a str"
+            raise ArgumentError(message, argument="documents")
+    return checked
 
 
 def refuse_unknown(where: str, given: Mapping[str, Any], known: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from langchain_core.callbacks import Callbacks
@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, SkipValidation, field_serializer, model_
 from typing_extensions import Self, TypedDict, override
 
 from chandelier.exceptions import ArgumentError
-from chandelier.langchain.documents import SCORE
+from chandelier.langchain.documents import SCORE, checked_documents
 from chandelier.models import ColBERT
 from chandelier.rerank import CACHE_BYTES, Reranked, Reranker, explanation_notes
 from chandelier.scores import Normalization
@@ -87,6 +87,9 @@ class ColBERTRerank(BaseDocumentCompressor):
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
+        if self.score_key in NOTES:
+            message = f"score_key: got {self.score_key!r}, where something else goes, wanted another name"
+            raise ArgumentError(message, argument="score_key")
         self.model_kwargs = checked_settings(self.model_kwargs, "model_kwargs")
         self._reranker()
         return self
@@ -181,20 +184,3 @@ def _texts(documents: list[Document], headers: list[str]) -> list[str]:
 def _traced(callbacks: Callbacks | None) -> RunnableConfig | None:
     """Without callbacks the span belongs to whatever runs already."""
     return None if callbacks is None else RunnableConfig(callbacks=callbacks)
-
-
-def checked_documents(documents: Iterable[Document]) -> list[Document]:
-    """A list of documents with texts."""
-    if isinstance(documents, (str, bytes, dict, Document)):
-        got = type(documents).__name__
-        raise ArgumentError(f"documents: got {got}, wanted a list of Document", argument="documents")
-    checked = list(documents)
-    for index, document in enumerate(checked):
-        if not isinstance(document, Document):
-            got = type(document).__name__
-            raise ArgumentError(f"documents[{index}]: got {got}, wanted a Document", argument="documents")
-        if not isinstance(document.page_content, str):
-            got = type(document.page_content).__name__
-            message = f"documents[{index}].page_content: got {got}, wanted a str"
-            raise ArgumentError(message, argument="documents")
-    return checked

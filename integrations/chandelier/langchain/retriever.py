@@ -71,7 +71,9 @@ class ColBERTRetriever(BaseRetriever):
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """A copy that searches the same store."""
-        return super().__deepcopy__({**(memo or {}), id(self.store): self.store})
+        memo = {} if memo is None else memo
+        memo[id(self.store)] = self.store
+        return super().__deepcopy__(memo)
 
     @override
     def _get_relevant_documents(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import os
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any, NoReturn
@@ -16,7 +16,7 @@ from typing_extensions import Self, override
 
 from chandelier.exceptions import ArgumentError
 from chandelier.langchain.documents import document_of, refuse_marginal_relevance, refuse_unknown
-from chandelier.langchain.reranker import checked_documents
+from chandelier.langchain.entries import entries_of_documents, entries_of_texts
 from chandelier.models import ColBERT
 from chandelier.multivectors import as_matrix
 from chandelier.retrieval import Retrieval, checked_store
@@ -74,6 +74,10 @@ class ColBERTVectorStore(VectorStore):
         self._retrieval(1, {})  # which checks all of it
         self._has_told = False
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy over the same store."""
+        return copy.copy(self)
+
     @property
     @override
     def embeddings(self) -> None:
@@ -100,7 +104,7 @@ class ColBERTVectorStore(VectorStore):
             ArgumentError: If there are not as many ids, or what is no document is among them; nothing is stored.
             PartialUpsertError: If the store refuses a document; `report` says which and why. The others are stored.
         """
-        entries = _of_documents(documents, ids, kwargs)
+        entries = entries_of_documents(documents, ids, kwargs)
         return self._added(entries, self.store.upsert(entries, raise_on_failure=True))
 
     @override
@@ -108,7 +112,7 @@ class ColBERTVectorStore(VectorStore):
         self, documents: list[Document], *, ids: Sequence[str | None] | None = None, **kwargs: Any
     ) -> list[str]:
         """As `add_documents`."""
-        entries = _of_documents(documents, ids, kwargs)
+        entries = entries_of_documents(documents, ids, kwargs)
         return self._added(entries, await self.store.aupsert(entries, raise_on_failure=True))
 
     @override
@@ -121,7 +125,7 @@ class ColBERTVectorStore(VectorStore):
         **kwargs: Any,
     ) -> list[str]:
         """As `add_documents`, for texts; a text without metadata gets none."""
-        entries = _of_texts(texts, metadatas, ids, kwargs)
+        entries = entries_of_texts(texts, metadatas, ids, kwargs)
         return self._added(entries, self.store.upsert(entries, raise_on_failure=True))
 
     @override
@@ -134,7 +138,7 @@ class ColBERTVectorStore(VectorStore):
         **kwargs: Any,
     ) -> list[str]:
         """As `add_texts`."""
-        entries = _of_texts(texts, metadatas, ids, kwargs)
+        entries = entries_of_texts(texts, metadatas, ids, kwargs)
         return self._added(entries, await self.store.aupsert(entries, raise_on_failure=True))
 
     @override
@@ -306,7 +310,7 @@ class ColBERTVectorStore(VectorStore):
             ArgumentError: If `embedding` is something else, or there is a `store` too.
             PartialUpsertError: As `add_documents`; a new store is closed then.
         """
-        entries = _of_texts(texts, metadatas, ids, {})
+        entries = entries_of_texts(texts, metadatas, ids, {})
         with ExitStack() as on_failure:
             over = _store(embedding, store, path)
             if store is None:
@@ -330,7 +334,7 @@ class ColBERTVectorStore(VectorStore):
         **kwargs: Any,
     ) -> Self:
         """As `from_texts`."""
-        entries = _of_texts(texts, metadatas, ids, {})
+        entries = entries_of_texts(texts, metadatas, ids, {})
         with ExitStack() as on_failure:
             over = await asyncio.to_thread(_store, embedding, store, path)
             if store is None:
@@ -356,51 +360,6 @@ def _store(
         message = f"embedding: got {type(embedding).__name__}, wanted {wanted}; an Embeddings has one vector a text"
         raise ArgumentError(message, argument="embedding")
     return LocalStore(embedding if isinstance(embedding, ColBERT) else shared_model(embedding), path)
-
-
-def _of_documents(
-    documents: Iterable[Document], ids: Sequence[str | None] | None, options: dict[str, Any]
-) -> list[Entry]:
-    refuse_unknown("add_documents", options, ["batch_size"])
-    checked = checked_documents(documents)
-    ids = [document.id for document in checked] if ids is None else ids
-    return _entries("documents", [(document.page_content, document.metadata) for document in checked], ids)
-
-
-def _of_texts(
-    texts: Iterable[str],
-    metadatas: Sequence[dict[str, Any] | None] | None,
-    ids: Sequence[str | None] | None,
-    options: dict[str, Any],
-) -> list[Entry]:
-    refuse_unknown("add_texts", options, ["batch_size"])
-    if isinstance(texts, (str, bytes, dict)) or not isinstance(texts, Iterable):
-        raise ArgumentError(f"texts: got {type(texts).__name__}, wanted a list of str", argument="texts")
-    given = list(texts)
-    metadatas = [None] * len(given) if metadatas is None else list(metadatas)
-    _check_length("metadatas", metadatas, "texts", given)
-    return _entries("texts", list(zip(given, metadatas, strict=True)), ids)
-
-
-def _entries(
-    name: str, given: Sequence[tuple[str, dict[str, Any] | None]], ids: Sequence[str | None] | None
-) -> list[Entry]:
-    """What a store takes; an error names the place of what it cannot be made of."""
-    ids = [None] * len(given) if ids is None else list(ids)
-    _check_length("ids", ids, name, given)
-    entries = []
-    for index, (id, (text, metadata)) in enumerate(zip(ids, given, strict=True)):
-        try:
-            entries.append(Entry(str(uuid.uuid4()) if id is None else id, text, {} if metadata is None else metadata))
-        except ArgumentError as error:
-            raise ArgumentError(f"{name}[{index}]: {error}", argument=name) from None
-    return entries
-
-
-def _check_length(name: str, given: Sequence[Any], other: str, wanted: Sequence[Any]) -> None:
-    if len(given) != len(wanted):
-        message = f"{name}: got {len(given)}, wanted {len(wanted)}, as many as there are {other}"
-        raise ArgumentError(message, argument=name)
 
 
 def _document(entry: Entry) -> Document:
