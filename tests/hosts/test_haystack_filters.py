@@ -22,11 +22,8 @@ from chandelier.qdrant import QdrantStore
 # What the two compare alike: no lists, and truth values in a field of their own (Python takes True for 1).
 WORDS = ["news", "", "1", "null", "naïve 🕯", "2020"]
 NUMBERS = [-3, 0, 1, 2, 2.0, 2.5, 2020]
-VALUES = {
-    "word": st.sampled_from([*WORDS, None]),
-    "number": st.sampled_from([*NUMBERS, None]),
-    "flag": st.sampled_from([True, False, None]),
-}
+KINDS: dict[str, list[Any]] = {"word": [*WORDS, None], "number": [*NUMBERS, None], "flag": [True, False, None]}
+VALUES = {name: st.sampled_from(values) for name, values in KINDS.items()}
 METAS = st.fixed_dictionaries(
     {},
     optional={
@@ -70,12 +67,32 @@ def store(request: pytest.FixtureRequest, tiny: ColBERT) -> Iterator[Store]:
         client.close()
 
 
-@given(st.lists(METAS, min_size=1, max_size=6), st.lists(FILTERS, min_size=1, max_size=4))
-def test_the_store_finds_what_haystack_says(store: Store, metas: list[Any], filters: list[Any]) -> None:
+def written(store: Store, metas: list[Any]) -> list[Document]:
+    """A document for each, as both sides have them."""
     documents = [Document(id=f"{index}", content="x", meta=meta) for index, meta in enumerate(metas)]
     rows = np.eye(1, store.model.dim, dtype=np.float32)  # encoding is not what this is about
     store.delete_all()
     store.upsert([StoreDocument(document.id, "x", document.meta, rows) for document in documents])
+    return documents
+
+
+def test_every_operator_with_every_value(store: Store) -> None:
+    metas = [{name: value} for name, values in KINDS.items() for value in values] + [{"person": {"number": 2}}, {}]
+    documents = written(store, metas)
+    for name, values in KINDS.items():
+        ordering = [">", ">=", "<", "<="] if name == "number" else []
+        some = [values[:2], values[-2:], [], [None]]
+        for field in (f"meta.{name}", f"meta.person.{name}", name):
+            pairs = [(operator, value) for operator in ["==", "!=", *ordering] for value in values]
+            for operator, value in pairs + [(operator, value) for operator in ("in", "not in") for value in some]:
+                filters = {"field": field, "operator": operator, "value": value}
+                wanted = {document.id for document in documents if document_matches_filter(filters, document)}
+                assert {document.id for document in store.iterate(filter=translated(filters))} == wanted, filters
+
+
+@given(st.lists(METAS, min_size=1, max_size=6), st.lists(FILTERS, min_size=1, max_size=4))
+def test_the_store_finds_what_haystack_says(store: Store, metas: list[Any], filters: list[Any]) -> None:
+    documents = written(store, metas)
     for each in filters:
         wanted = {document.id for document in documents if document_matches_filter(each, document)}
         assert {document.id for document in store.iterate(filter=translated(each))} == wanted

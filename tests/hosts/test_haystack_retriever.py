@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import pickle
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +23,11 @@ from qdrant_client import AsyncQdrantClient
 
 from chandelier import ArgumentError, ColBERT, LocalStore, MeanVector, ShapeError, Store, StoreError
 from chandelier import Document as StoreDocument
-from chandelier.haystack import ColBERTRetriever, retriever
+from chandelier.haystack import ColBERTDocumentWriter, ColBERTRetriever, retriever
 from chandelier.qdrant import QdrantStore
 from chandelier.qdrant_edge import QdrantEdgeStore
 from chandelier.shared import SHARED, release_models
+from chandelier.store import handles, open_store
 
 SIGNS = {"$eq": "==", "$gte": ">=", "$lt": "<"}
 
@@ -265,6 +268,17 @@ class TestDictionaries:
         assert again.run(QUESTION)["documents"] == documents  # opened once more
         again.close()
 
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+    def test_copies_open_nothing(self, tiny: ColBERT, tmp_path: Path, copied: Any) -> None:
+        with LocalStore(tiny, tmp_path / "notes.db") as store:
+            store.upsert(StoreDocument(item.id, item.text, item.metadata) for item in items())
+            component = ColBERTRetriever(store.description, top_k=3)
+            release_models()
+            other = copied(component)
+            assert not SHARED.models
+            assert other.run(QUESTION) == ColBERTRetriever(store, top_k=3).run(QUESTION)
+        other.close()
+
     def test_a_store_in_memory_is_refused(self, store: Store) -> None:
         with pytest.raises(StoreError, match="in memory"):
             ColBERTRetriever(store).to_dict()
@@ -276,6 +290,26 @@ class TestDictionaries:
         given["init_parameters"].update(parameter)
         with pytest.raises((TypeError, ValueError), match=next(iter(parameter)) + "|FilterPolicy"):
             ColBERTRetriever.from_dict(given)
+
+
+async def test_a_described_store_is_opened_in_another_thread(
+    tiny: ColBERT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening a model takes its time: the loop is not to wait for it."""
+    threads = []
+
+    def opened(description: dict[str, Any]) -> Store:
+        threads.append(threading.current_thread())
+        return open_store(description)
+
+    monkeypatch.setattr(handles, "open_store", opened)
+    with LocalStore(tiny, tmp_path / "notes.db") as store:
+        description = store.description
+    for component, arguments in ((ColBERTRetriever(description), QUESTION), (ColBERTDocumentWriter(description), [])):
+        await component.run_async(arguments)
+        component.close()
+    assert len(threads) == 2
+    assert threading.current_thread() not in threads
 
 
 async def test_an_open_store_survives_the_component(store: Store) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import fields
@@ -129,8 +128,7 @@ class ColBERTRetriever:
 
     async def warm_up_async(self) -> None:
         """The same in a worker thread."""
-        if not self._retrieval.handle.is_open:
-            await asyncio.to_thread(self.warm_up)
+        await self._retrieval.handle.aopen()
 
     def close(self) -> None:
         """Give a described store back; a store that was given stays open. The next run opens it again."""
@@ -173,7 +171,6 @@ class ColBERTRetriever:
     ) -> dict[str, list[Document]]:
         """As `run`, by the store's own asynchronous search."""
         asked, options = _question(query, query_multivector_embedding), self._per_run(filters, top_k)
-        await self.warm_up_async()
         return {"documents": [_document(hit) for hit in await self._retrieval.asearch(asked, **options)]}
 
     def _per_run(self, filters: dict[str, Any] | None, top_k: int | None) -> dict[str, Any]:

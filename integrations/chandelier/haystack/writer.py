@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -74,8 +73,7 @@ class ColBERTDocumentWriter:
 
     async def warm_up_async(self) -> None:
         """The same in a worker thread."""
-        if not self._handle.is_open:
-            await asyncio.to_thread(self.warm_up)
+        await self._handle.aopen()
 
     def close(self) -> None:
         """Give a described store back; a store that was given stays open. The next run opens it again."""
@@ -110,8 +108,7 @@ class ColBERTDocumentWriter:
     async def run_async(self, documents: list[Document], policy: DuplicatePolicy | None = None) -> dict[str, int]:
         """As `run`, by the store's own asynchronous methods."""
         given, policy = _checked(documents), self._policy if policy is None else _checked_policy(policy)
-        await self.warm_up_async()
-        store = self._handle.open()
+        store = await self._handle.aopen()
         if policy in (DuplicatePolicy.SKIP, DuplicatePolicy.FAIL):
             found = await store.aget([document.id for document in given])
             given = _without(given, {document.id for document in found}, policy)
