@@ -172,6 +172,11 @@ class TestWhatIsScored:
         with pytest.raises(ArgumentError, match=r"nodes\[0\]: got \w+, wanted a NodeWithScore"):
             call(ColBERTRerank(model=checkpoint), nodes, query_str=QUESTION)
 
+    @pytest.mark.parametrize("nodes", [None, "text", 3], ids=repr)
+    def test_what_is_no_list_is_refused(self, checkpoint: str, call: Call, nodes: Any) -> None:
+        with pytest.raises(ArgumentError, match=r"nodes: got \w+, wanted a list of NodeWithScore"):
+            call(ColBERTRerank(model=checkpoint), nodes, query_str=QUESTION)
+
 
 class TestNotes:
     def test_the_score_of_the_retrieval_can_be_kept(self, checkpoint: str, call: Call) -> None:

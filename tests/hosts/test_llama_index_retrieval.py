@@ -401,10 +401,11 @@ class TestIndexNodes:
         with LocalStore(tiny) as books, LocalStore(tiny) as pages:
             inner = ColBERTRetriever(pages, similarity_top_k=1)
             inner.add_nodes([TextNode(id_="p-1", text="The moon moves the sea."), TextNode(id_="p-2", text="Bread.")])
-            outer = ColBERTRetriever(books)
+            objects: dict[str, Any] = {"other": inner}
+            outer = ColBERTRetriever(books, object_map=objects)
             book = IndexNode(id_="b", text="A book about tides.", index_id="tides", obj=inner)
             outer.add_nodes([book, TextNode(id_="t", text="Paris.")])
-            assert book.obj is inner, "what was given is not changed"
+            assert (book.obj, objects) == (inner, {"other": inner}), "what was given is not changed"
             assert sorted(each.node_id for each in call(outer, "the moon and the sea")) == ["p-1", "t"]
             reopened = ColBERTRetriever(books, object_map={"tides": inner})
             assert sorted(each.node_id for each in call(reopened, "the moon and the sea")) == ["p-1", "t"]

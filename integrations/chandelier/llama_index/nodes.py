@@ -42,7 +42,7 @@ def text_to_score(node: BaseNode, mode: MetadataMode, place: str) -> str:
     own = node.get_content(metadata_mode=MetadataMode.NONE)
     if not own and (_has_other_content(node) or not isinstance(node, (TextNode, LlamaDocument))):
         got = f"the {node.class_name()} {node.node_id!r}, which has no text"
-        raise ArgumentError(f"{place}: got {got}, wanted some; give it a caption, or leave it out", argument=place)
+        raise ArgumentError(f"{place}: got {got}, wanted some; give it a caption, or leave it out", argument="nodes")
     return node.get_content(metadata_mode=mode)
 
 
@@ -59,7 +59,7 @@ def as_document(node: BaseNode, mode: MetadataMode, place: str) -> Document:
     """
     if not isinstance(node, BaseNode):
         got = type(node).__name__
-        raise ArgumentError(f"{place}: got {got}, wanted a node: TextNode(text=...)", argument=place)
+        raise ArgumentError(f"{place}: got {got}, wanted a node: TextNode(text=...)", argument="nodes")
     text = text_to_score(node, mode, place)
     try:
         metadata = checked_metadata(node.metadata)
@@ -70,7 +70,7 @@ def as_document(node: BaseNode, mode: MetadataMode, place: str) -> Document:
         return Document(node.node_id, text, metadata)
     except ValueError as error:  # ours, pydantic's, and LlamaIndex's for what it cannot write
         message = f"{place}: the {node.class_name()} {node.node_id!r} cannot be stored: {error}"
-        raise ArgumentError(message, argument=place) from error
+        raise ArgumentError(message, argument="nodes") from error
 
 
 def _fields(node: BaseNode) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -138,6 +138,9 @@ class ColBERTRerank(BaseNodePostprocessor):
             message = "query_bundle: got none, wanted a question; postprocess_nodes(nodes, query_str=...)"
             raise ArgumentError(message, argument="query_bundle")
         checked_question(query.query_str)
+        if isinstance(nodes, (str, bytes)) or not isinstance(nodes, Sequence):
+            message = f"nodes: got {type(nodes).__name__}, wanted a list of NodeWithScore"
+            raise ArgumentError(message, argument="nodes")
         for index, node in enumerate(nodes):
             if not isinstance(node, NodeWithScore):
                 message = f"nodes[{index}]: got {type(node).__name__}, wanted a NodeWithScore: NodeWithScore(node=...)"

@@ -165,13 +165,13 @@ class ColBERTRetriever(BaseRetriever):
             PartialUpsertError: If the store refused a node; the others are stored, and `report` says which.
         """
         documents = self._documents(nodes)
-        return self._told(self.store.upsert(documents, progress=show_progress, raise_on_failure=True))
+        return self._reported(self.store.upsert(documents, progress=show_progress, raise_on_failure=True))
 
     async def aadd_nodes(self, nodes: Sequence[BaseNode], *, show_progress: bool = False) -> UpsertReport:
         """As `add_nodes`."""
         documents = await asyncio.to_thread(self._documents, nodes)
         store = await self._retrieval.handle.aopen()
-        return self._told(await store.aupsert(documents, progress=show_progress, raise_on_failure=True))
+        return self._reported(await store.aupsert(documents, progress=show_progress, raise_on_failure=True))
 
     def delete_nodes(self, node_ids: Sequence[str]) -> int:
         """Delete nodes by their ids; how many there were."""
@@ -208,15 +208,16 @@ class ColBERTRetriever(BaseRetriever):
         if isinstance(nodes, (BaseNode, str, bytes, Mapping)) or not isinstance(nodes, Sequence):
             got = type(nodes).__name__
             raise ArgumentError(f"nodes: got {got}, wanted a list of nodes", argument="nodes")
-        documents = []
+        documents, objects = [], {}
         for index, node in enumerate(nodes):
             if isinstance(node, IndexNode) and node.obj is not None and not isinstance(node.obj, BaseNode):
-                self.object_map[node.index_id] = node.obj  # which no store can keep
+                objects[node.index_id] = node.obj  # which no store can keep
                 node = node.model_copy(update={"obj": None})
             documents.append(as_document(node, self.metadata_mode, f"nodes[{index}]"))
+        self.object_map = {**self.object_map, **objects}  # not into the one that the caller gave
         return documents
 
-    def _told(self, report: UpsertReport) -> UpsertReport:
+    def _reported(self, report: UpsertReport) -> UpsertReport:
         if report.truncated:
             LOG.warning(
                 "%d of %d nodes are longer than the %d tokens that the model reads, and are found by their beginning, "
