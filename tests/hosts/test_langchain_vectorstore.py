@@ -22,7 +22,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from chandelier import ArgumentError, ColBERT, LocalStore, PartialUpsertError, Store
 from chandelier import Document as Entry
-from chandelier.langchain import ColBERTVectorStore
+from chandelier.langchain import ColBERTRetriever, ColBERTVectorStore
 from chandelier.qdrant import QdrantStore
 from chandelier.shared import SHARED
 
@@ -411,6 +411,12 @@ async def test_an_asynchronous_client(tiny: ColBERT) -> None:
     found = await vectorstore.asimilarity_search_with_relevance_scores(QUESTION, 2, filter={"page": {"$gt": 0}})
     assert len(found) == 2
     assert len(await vectorstore.as_retriever().ainvoke(QUESTION)) == 4
+    assert len(await vectorstore.asimilarity_search(QUESTION)) == 4
+    assert len(await vectorstore.asimilarity_search_by_vector(tiny.encode_queries([QUESTION])[0])) == 4
+    assert len(await ColBERTRetriever(store=store).ainvoke(QUESTION)) == 4
+    (id,) = await vectorstore.aadd_documents([Document("The moon.")])
+    assert len(await vectorstore.aget_by_ids([id])) == 1
+    assert await vectorstore.adelete([id]) is True
     assert await vectorstore.adelete() is True
     with pytest.raises(Exception, match="await asearch"):
         vectorstore.similarity_search(QUESTION)
