@@ -272,19 +272,19 @@ def _stop_if(stop: threading.Event, _: int) -> None:
         raise _Stopped
 
 
-_TOLD: set[str] = set()
+_TOLD: set[tuple[str, int]] = set()
 
 
 def _tell(model: ColBERT, count: int, of: int) -> None:
-    """Says once for each model that documents are cut."""
-    if model.name in _TOLD:
+    """Says once for each model and length that documents are cut."""
+    told = model.name, model.document_length
+    if told in _TOLD:
         return
-    _TOLD.add(model.name)
+    _TOLD.add(told)
     LOG.warning(
         "%s reads %d tokens of a document: %d of these %d are longer, scored by their beginning, and marked "
         "`truncated`; long_documents='window' reads all of them. (Not said again.)",
-        model.name,
-        model.document_length,
+        *told,
         count,
         of,
     )
