@@ -41,24 +41,26 @@ class Graph:
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 
+    def f32(self, name: str, value: float) -> str:
+        """Adds a number."""
+        import numpy as np
 
-def build_graph(checkpoint: Path) -> "onnx.ModelProto":
-    """BERT + Dense + L2 normalisation over (input_ids, token_type_ids, attention_mask), int32, to (batch, n, dim)."""
+        return self.const(name, np.array(value, np.float32))
+
+    def i64(self, name: str, value: int | list[int] | list[list[int]]) -> str:
+        """Adds whole numbers."""
+        import numpy as np
+
+        return self.const(name, np.array(value, np.int64))
+
+
+def add_bert(g: Graph, config: dict[str, Any], weights: "dict[str, np.ndarray]") -> str:
+    """BERT over input_ids, token_type_ids and attention_mask; returns the name of its rows, (batch, n, hidden)."""
     import numpy as np
-    from onnx import TensorProto, helper
-    from safetensors.numpy import load_file
+    from onnx import TensorProto
 
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    weights = load_file(checkpoint / "model.safetensors")
-    dense = load_file(checkpoint / "1_Dense" / "model.safetensors")["linear.weight"]
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    g = Graph()
-
-    def f32(name: str, value: float) -> str:
-        return g.const(name, np.array(value, np.float32))
-
-    def i64(name: str, value: int | list[int] | list[list[int]]) -> str:
-        return g.const(name, np.array(value, np.int64))
+    f32, i64 = g.f32, g.i64
 
     def linear(name: str, x: str, path: str) -> str:
         matrix = g.const(f"{name}.weight", np.ascontiguousarray(weights[f"{path}.weight"].T))
@@ -110,10 +112,28 @@ def build_graph(checkpoint: Path) -> "onnx.ModelProto":
         gate = g.op("Mul", f"{n}.gate", up, g.op("Add", f"{n}.erf1", erf, one_f32))
         down = linear(f"{n}.down", g.op("Mul", f"{n}.gelu", gate, half), f"{path}.output.dense")
         x = layer_norm(f"{n}.norm2", g.op("Add", f"{n}.skip2", down, x), f"{path}.output.LayerNorm")
+    return x
+
+
+def add_projection(g: Graph, x: str, dense: "np.ndarray") -> str:
+    """ColBERT's rows of BERT's: projected, of unit length."""
+    import numpy as np
 
     rows = g.op("MatMul", "projected", x, g.const("dense", np.ascontiguousarray(dense.T)))
     norm = g.op("ReduceL2", "norm", rows, axes=[-1], keepdims=1)
-    g.op("Div", "vectors", rows, g.op("Max", "floored_norm", norm, f32("tiny", 1e-12)))
+    return g.op("Div", "vectors", rows, g.op("Max", "floored_norm", norm, g.f32("tiny", 1e-12)))
+
+
+def build_graph(checkpoint: Path) -> "onnx.ModelProto":
+    """BERT + Dense + L2 normalisation over (input_ids, token_type_ids, attention_mask), int32, to (batch, n, dim)."""
+    from onnx import TensorProto, helper
+    from safetensors.numpy import load_file
+
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    weights = load_file(checkpoint / "model.safetensors")
+    dense = load_file(checkpoint / "1_Dense" / "model.safetensors")["linear.weight"]
+    g = Graph()
+    vectors = add_projection(g, add_bert(g, config, weights), dense)
 
     def int32(name: str) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.INT32, ["batch", "length"])
@@ -122,7 +142,7 @@ def build_graph(checkpoint: Path) -> "onnx.ModelProto":
         g.nodes,
         "bert",
         [int32("input_ids"), int32("token_type_ids"), int32("attention_mask")],
-        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["batch", "length", len(dense)])],
+        [helper.make_tensor_value_info(vectors, TensorProto.FLOAT, ["batch", "length", len(dense)])],
         g.weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
