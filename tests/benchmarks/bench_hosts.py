@@ -70,7 +70,7 @@ def models() -> Path:
 
 def sizes(environments: Environments, row: Row) -> dict[str, Any]:
     """What a side's install downloads and leaves on the disk, and the commands that say so."""
-    script = [environments.tools, HERE / "hosts_sizes.py"]
+    script: list[str | Path] = [sys.executable, HERE / "hosts_sizes.py"]
     wanted = row.install
     if row.side.startswith("chandelier"):
         wanted = (environments.from_wheel(row.side.partition("-")[2]),)

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import BUILD, HERE, ROOT, environment
+from harness import BUILD, HERE, ROOT
 
 FOLDER = BUILD / "hosts" / "environments"
-OVER_PYLATE = {
+OVER_PYLATE: dict[str, list[str | Path]] = {
     "colbert-rerank": ["-r", HERE / "hosts-colbert-rerank-requirements.txt"],
     "rerankers": ["-r", HERE / "hosts-rerankers-requirements.txt"],
     "rerankers-newest": ["rerankers==0.10.0", "protobuf==7.36.2", "sentencepiece==0.2.3"],
@@ -32,8 +32,12 @@ class Environments:
 
     def __init__(self, wheel: Path) -> None:
         self.wheel = wheel
-        self.tools = environment(FOLDER / "tools", HERE / "hosts-tools-requirements.txt")
-        self.uv = self.tools.parent / "uv"
+        self.uv = Path(sys.executable).with_name("uv")
+        if not self.uv.exists():
+            raise SystemExit(f"{self.uv} is missing: pip install -r tests/requirements.txt")
+        self.pylate = Path(os.environ["BENCH_PYLATE_PYTHON"]) if "BENCH_PYLATE_PYTHON" in os.environ else None
+        if self.pylate and version_of(self.pylate) != version_of(Path(sys.executable)):
+            raise SystemExit(f"BENCH_PYLATE_PYTHON: wanted a Python {version_of(Path(sys.executable))}, as this one")
 
     def of(self, side: str) -> Path:
         """The Python of a side, its environment made now if it is not there.
@@ -43,8 +47,8 @@ class Environments:
         """
         if side in OVER_PYLATE:
             return self._make(side, [*OVER_PYLATE[side], "--no-deps"], over=self.of("pylate"))
-        if side == "pylate" and (given := os.environ.get("BENCH_PYLATE_PYTHON")):
-            return Path(given)
+        if side == "pylate" and self.pylate:
+            return self.pylate
         if side.startswith("chandelier"):
             extra = side.partition("-")[2]
             # The versions of the frameworks that the tests run with.
@@ -84,8 +88,17 @@ class Environments:
 
 def site_packages(python: Path) -> Path:
     """Where an interpreter has its packages."""
-    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    return Path(subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+    return Path(said_by(python, "import sysconfig; print(sysconfig.get_path('purelib'))"))
+
+
+def version_of(python: Path) -> str:
+    """Its version, `3.11`."""
+    return said_by(python, "import sys; print(*sys.version_info[:2], sep='.')")
+
+
+def said_by(python: Path, code: str) -> str:
+    """What an interpreter prints."""
+    return subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def contents(part: str | Path) -> str:

@@ -178,7 +178,7 @@ class LlamaIndexColbertRerank(Side):
 class Rerankers(Side):
     """`rerankers.Reranker(..., model_type="colbert")`: divides by the tokens that are no [MASK], marker included."""
 
-    packages = ("rerankers", "transformers", "torch")
+    packages: tuple[str, ...] = ("rerankers", "transformers", "torch")
     kind = "colbert"
 
     def __init__(self, models: Path, threads: int) -> None:
