@@ -140,6 +140,13 @@ def test_next_to_no_room(narrow: Reader, text: str) -> None:
         assert int(found[1]) > SHORT - empty
 
 
+@pytest.mark.parametrize("joined", [" \u0301", "\t\ufeff", "\u0600 ", "\r\n\u200d"], ids=ascii)
+def test_white_space_that_is_a_part_of_a_character(reader: Reader, joined: str) -> None:
+    for filling in ("a", "水", "the sea"):
+        reader.check(f"{filling}{joined}" * 60)
+        reader.check(f"{joined * 30}{filling}" * 4)
+
+
 @given(units=st.lists(st.sampled_from(CLUSTERS), min_size=20, max_size=60))
 def test_what_is_read_as_one_character_is_never_cut(checkpoint: Path, units: list[str]) -> None:
     reader = Reader(checkpoint, 40)  # in bytes, a family has 18 tokens

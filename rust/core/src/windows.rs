@@ -107,11 +107,11 @@ impl<'a> Cutter<'a> {
                 return Err(self.too_long(index, &text[new..])?);
             };
             length = window.len();
-            new = text.len() - text[window.end..].trim_start_matches(is_python_space).len();
+            new = window.end + before(&text[window.end..]);
             shared = self.shared(&view, &window, unit)?.unwrap_or(new);
             ranges.push(window);
         }
-        let before = whole.len() - whole.trim_start_matches(is_python_space).len();
+        let before = before(whole);
         ranges.iter_mut().for_each(|range| *range = range.start + before..range.end + before);
         Ok(in_characters(whole, ranges))
     }
@@ -191,7 +191,7 @@ impl<'a> Cutter<'a> {
 }
 
 impl View<'_> {
-    /// What a cut would part, without white space; not what the view's own end may have cut.
+    /// What a cut would part, without white space at its ends; not what the view's own end may have cut.
     fn pieces(&self, unit: Unit) -> Vec<Range<usize>> {
         let text = &self.text[self.range.clone()];
         let clusters = || text.grapheme_indices(true).map(|(place, _)| place);
@@ -207,9 +207,18 @@ impl View<'_> {
         if self.range.end == self.text.len() {
             cuts.push(text.len());
         }
-        let pieces = cuts.windows(2).filter(|cut| !strip(&text[cut[0]..cut[1]]).is_empty());
-        pieces.map(|cut| self.range.start + cut[0]..self.range.start + cut[1]).collect()
+        let trimmed = |cut: &[usize]| {
+            let piece = &text[cut[0]..cut[1]];
+            let start = self.range.start + cut[0] + before(piece);
+            start..start + strip(piece).len()
+        };
+        cuts.windows(2).map(trimmed).filter(|piece| !piece.is_empty()).collect()
     }
+}
+
+/// How much white space a text begins with, in bytes.
+fn before(text: &str) -> usize {
+    text.len() - text.trim_start_matches(is_python_space).len()
 }
 
 /// The last of `places` up to which no more than `most` tokens are counted, if more of a text has more tokens; looked
