@@ -328,6 +328,7 @@ class TestSerialisation:
     ) -> None:
         opened = dict(SHARED.models)
         rerank = ColBERTRerank(model=tmp_path / "not-yet-there", **OPTIONS)
+        assert rerank.model == str(tmp_path / "not-yet-there")
         other = copied(rerank)
         assert other is not rerank
         assert other.to_dict() == rerank.to_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import datetime
 import logging
@@ -305,6 +306,51 @@ class TestNodes:
             done.set()
             await ticker
             assert max(gaps) < whole / 2
+
+
+def refuse_in_a_loop() -> None:
+    """For work that must be done beside the event loop."""
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        pytest.fail("done in the event loop")
+
+
+class TestWhereTheWorkIsDone:
+    """However short it is: with a store or a model that is slow the loop would stand still."""
+
+    class Slow(LocalStore):
+        def search(self, *arguments: Any, **options: Any) -> Any:
+            refuse_in_a_loop()
+            return super().search(*arguments, **options)
+
+        def upsert(self, *arguments: Any, **options: Any) -> Any:
+            refuse_in_a_loop()
+            return super().upsert(*arguments, **options)
+
+        def delete(self, *arguments: Any, **options: Any) -> Any:
+            refuse_in_a_loop()
+            return super().delete(*arguments, **options)
+
+    class SlowNode(TextNode):
+        def get_content(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> str:
+            refuse_in_a_loop()
+            return self.text
+
+    async def test_nothing_is_done_in_the_loop(self, tiny: ColBERT, monkeypatch: pytest.MonkeyPatch) -> None:
+        with self.Slow(tiny) as store:
+            retriever = ColBERTRetriever(store)
+            await retriever.aadd_nodes([self.SlowNode(id_="a", text="The moon."), self.SlowNode(text="The sea.")])
+            encode = tiny.encode_queries
+            monkeypatch.setattr(
+                ColBERT,
+                "encode_queries",
+                lambda _, *given, **options: (refuse_in_a_loop(), encode(*given, **options))[1],
+            )
+            for query in (QueryBundle("the moon"), QueryBundle("?", custom_embedding_strs=["the moon", "a moon"])):
+                found = await retriever.aretrieve(query)
+                assert [each.node_id for each in found][:1] == ["a"]
+            assert await retriever.adelete_nodes(["a"]) == 1
+            assert await retriever.adelete_ref_doc("book") == 0
 
 
 class TestBuilding:
