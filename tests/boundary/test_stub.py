@@ -1,4 +1,4 @@
-"""The types are true: the stub against the compiled module, and the Python side under mypy --strict."""
+"""A user's types are seen; `make lint` holds the package itself to mypy --strict, and the stub to the compiled module."""
 
 from __future__ import annotations
 
@@ -17,15 +17,6 @@ def run_module(root: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def test_the_stub_is_the_compiled_modules(root: Path) -> None:
-    out = run_module(root, "mypy.stubtest", "chandelier._core", "--mypy-config-file", "pyproject.toml")
-    assert "Success: no issues found in 1 module" in out
-
-
-def test_the_python_side_is_strictly_typed(root: Path) -> None:
-    assert "Success: no issues found" in run_module(root, "mypy", "--strict", "integrations/chandelier")
 
 
 USE = """
