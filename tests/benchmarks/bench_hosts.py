@@ -113,12 +113,12 @@ def measure(environments: Environments, rows: Sequence[Row], args: argparse.Name
                 if "failed" in worker.hello:
                     side["failed"] = worker.hello["failed"]
                     continue
-                worker.ask("rank")  # a first call over all of them grows what it needs
                 if round_ < 0:
                     side["scores"] = worker.ask("scores")
                     if row.side == "pylate":
                         side["reference"] = worker.ask("reference")["maxsim"]
                     continue
+                worker.ask("rank")  # a first call over all of them grows what it needs
                 took = worker.ask("rank")
                 figures = {
                     "cold_s": cold_s,
@@ -132,12 +132,12 @@ def measure(environments: Environments, rows: Sequence[Row], args: argparse.Name
     return found
 
 
-def judged(scores: dict[str, Any], reference: list[list[float]]) -> dict[str, Any]:
+def judged(side: str, scores: dict[str, Any], reference: list[list[float]]) -> dict[str, Any]:
     """How far scores are from the reference, which share of pairs is in another order, how many of the best 10 are."""
     gaps, turned, pairs, best = [], 0, 0, []
     for ranked, factor, truth in zip(scores["ranked"], scores["factors"], reference, strict=True):
         if sorted(index for index, _ in ranked) != list(range(len(truth))):
-            raise SystemExit("a side lost passages or gave some of them twice")
+            raise SystemExit(f"{side}: of {len(truth)} passages it gave {sorted(index for index, _ in ranked)}")
         if factor is not None:
             gaps.append(max(abs(score * factor - truth[index]) for index, score in ranked))
         order = [index for index, _ in ranked]
@@ -180,14 +180,13 @@ def cells(row: Row, side: dict[str, Any]) -> list[str]:
         megabytes = [f"{three(download['bytes'] / 1e6)} ({download['packages']})", three(disk["bytes"] / 1e6)]
     if "failed" in side:
         return [row.name, *megabytes, "does not run: see below", *[""] * (len(HEADER) - 4)]
-    figures = [spread(side["figures"][name]) for name in ("cold_s", "documents_per_s", "cpu_ms", "peak_mb")]
+    taken = [side["figures"][name] for name in ("cold_s", "documents_per_s", "cpu_ms", "peak_mb")]
+    figures = [spread(values) if len(values) > 1 else three(values[0]) for values in taken]
     verdict = side.get("judged")
-    if verdict is None:
-        return [row.name, *megabytes, *figures, "not compared", "", ""]
-    gap = "another model" if verdict["gap"] is None else f"{verdict['gap']:.1g}"
-    if verdict["gap"] is None:
-        return [row.name, *megabytes, *figures, gap, "", ""]
-    return [row.name, *megabytes, *figures, gap, f"{100 * verdict['turned']:.1f} %", f"{verdict['best']:.1f}"]
+    if verdict is None or verdict["gap"] is None:
+        return [row.name, *megabytes, *figures, "another model" if verdict else "no reference", "", ""]
+    scores = [f"{verdict['gap']:.1g}", f"{100 * verdict['turned']:.1f} %", f"{verdict['best']:.1f}"]
+    return [row.name, *megabytes, *figures, *scores]
 
 
 def report(whole: dict[str, Any], rows: Sequence[Row]) -> str:
@@ -197,7 +196,7 @@ def report(whole: dict[str, Any], rows: Sequence[Row]) -> str:
         f"{whole['date']}; {box['cpu']}, {box['cores']} cores, {box['system']}; load before the run: "
         f"{' '.join(f'{x:.2f}' for x in box['load'])}",
         f"Python {platform.python_version()}, {whole['threads']} threads, float32; {whole['documents']} passages "
-        f"({whole['digest']}), scores of {whole['queries']} queries; {whole['rounds']} rounds: median (lowest-highest)",
+        f"({whole['digest']}), scores of {whole['queries']} queries; median (lowest-highest), rounds: {whole['rounds']}",
         "",
         "| " + " | ".join(HEADER) + " |",
         "| --- |" + " ---: |" * (len(HEADER) - 1),
@@ -265,7 +264,7 @@ def main() -> None:
     for side, found in sides.items():
         found["sizes"] = found_sizes[side]
         if reference and "scores" in found:
-            found["judged"] = judged(found["scores"], reference)
+            found["judged"] = judged(side, found["scores"], reference)
     whole = {
         "machine": box,
         "date": datetime.now(timezone.utc).date().isoformat(),

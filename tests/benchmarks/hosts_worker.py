@@ -97,7 +97,7 @@ class ChandelierLangChain(Chandelier):
     def open(self) -> None:
         from chandelier.langchain import ColBERTRerank
 
-        self.reranker = ColBERTRerank(**self.options)
+        self.reranker = ColBERTRerank(**self.options, top_n=None)
 
     def prepare(self, texts: list[str]) -> Any:
         from langchain_core.documents import Document
