@@ -1,4 +1,4 @@
-"""A user's types are seen; `make lint` holds the package itself to mypy --strict, and the stub to the compiled module."""
+"""A user's types are seen; `make lint` holds the package to mypy --strict, and the stub to the compiled module."""
 
 from __future__ import annotations
 
