@@ -4,7 +4,7 @@ use super::{Explanation, WeightedSpan, explain, readable_spans, weighted_spans};
 use crate::error::{Error, Result};
 use crate::model::{BATCH_TOKENS, ColBert, Prompt};
 use crate::queue::Observer;
-use crate::tokenize::{Role, Spans, Tokens};
+use crate::tokenize::{Role, Spans, Tokens, strip};
 
 /// Why a document matches a query.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +26,7 @@ pub struct ExplainedText {
     pub tokens: Vec<String>,
     /// Where it stands in the text, see [`readable_spans`]; `None` for special and expansion tokens, and for the prompt's.
     pub spans: Vec<Option<(usize, usize)>>,
-    /// The characters that the model saw: all, unless the text is longer than the role's length.
+    /// The characters that the model saw: all, unless the text is longer than the role's length or a window was asked for.
     pub seen: (usize, usize),
 }
 
@@ -41,25 +41,27 @@ impl ExplainedText {
     }
 }
 
-/// The part of a text from one character to another.
+/// The part of a text from one character to another; one of nothing only where there is nothing else.
 fn part_of(text: &str, (start, end): (usize, usize)) -> Result<&str> {
-    let places: Vec<usize> = text.char_indices().map(|(byte, _)| byte).chain([text.len()]).collect();
-    match (places.get(start), places.get(end)) {
-        (Some(&from), Some(&to)) if from < to => Ok(&text[from..to]),
-        _ => {
-            let wanted = format!("a part of the document, which has {} characters", places.len() - 1);
-            Err(Error::argument("window", format!("({start}, {end})"), wanted))
-        }
-    }
+    let byte = |text: &str, place| text.char_indices().map(|(byte, _)| byte).chain([text.len()]).nth(place);
+    let part = || {
+        let rest = &text[byte(text, start)?..];
+        Some(&rest[..byte(rest, end.checked_sub(start)?)?])
+    };
+    part().filter(|part| !part.is_empty() || strip(text).is_empty()).ok_or_else(|| {
+        let wanted = format!("a part of the document, which has {} characters", text.chars().count());
+        Error::argument("window", format!("({start}, {end})"), wanted)
+    })
 }
 
 impl ColBert {
-    /// Explains the score of a document against a query; with a `window`, the first character and the one behind the last,
-    /// as if nothing else of the document were there, but in characters of the whole document.
+    /// Explains the score of a document against a query; with a `window`, its first character and the one behind its
+    /// last, as if nothing else of the document were there, but in characters of the whole document.
     ///
     /// # Errors
-    /// As [`Self::encode`]; [`Error::Argument`] if the window is no part of the document; [`Error::Model`] if the checkpoint pools rows, so that a row is no longer a token;
-    /// [`Error::Shape`] if a skiplist leaves a text without a row.
+    /// As [`Self::encode`]; [`Error::Argument`] if the window is no part of the document; [`Error::Model`] if the
+    /// checkpoint pools rows, so that a row is no longer a token; [`Error::Shape`] if a skiplist leaves a text without
+    /// a row.
     pub fn explain(
         &self,
         (query, query_prompt): (&str, Prompt),
@@ -80,12 +82,14 @@ impl ColBert {
             Some(window) => (part_of(document, window)?, window.0),
             None => (document, 0),
         };
-        let (document_rows, document_side) =
-            self.rows_to_explain(part, document_prompt, Role::Document, observer)?;
-        let document_side = document_side.behind(before);
+        let (document_rows, side) = self.rows_to_explain(part, document_prompt, Role::Document, observer)?;
         let explanation = explain(&query_rows, &document_rows, self.dim())?;
-        let spans = weighted_spans(document, &query.spans, &document_side.spans, &explanation.matches);
-        Ok(TextExplanation { explanation, query, document: document_side, spans })
+        let mut spans = weighted_spans(part, &query.spans, &side.spans, &explanation.matches);
+        for span in &mut spans {
+            span.start += before;
+            span.end += before;
+        }
+        Ok(TextExplanation { explanation, query, document: side.behind(before), spans })
     }
 
     fn rows_to_explain(
