@@ -183,6 +183,8 @@ def test_empty_texts(tiny: ColBERT) -> None:
         assert "(empty query)" in blank.to_html()
         assert blank.to_text(color=False).splitlines()[0] == f"{blank.score:.4f}  (empty query)"
     assert "not seen" not in explanation.to_html()
+    for part in tiny.windows([""])[0]:
+        assert tiny.explain("moon", "", window=part).score == tiny.explain("moon", "").score
 
 
 @pytest.mark.parametrize("case", ["a_bert_pylate", "h_modernbert_v5", "l_xlmr_pylate"])
@@ -447,6 +449,45 @@ def test_a_window_is_explained_in_characters_of_the_whole(case: str, open_model:
     assert [(span.start, span.end, span.weight) for span in whole.spans()] == [
         (span.start + start, span.end + start, span.weight) for span in alone.spans()
     ]
+
+
+@pytest.mark.parametrize("case", ["a_bert_pylate", "h_modernbert_v5", "l_xlmr_pylate"])
+def test_every_window_of_a_long_document_can_be_explained(case: str, goldens: Path) -> None:
+    model = ColBERT(goldens / case / "checkpoint", document_length=24)
+    document = "\x07 The lighthouse, e\u0301 👩\u200d👩\u200d👧 \u0301and 東京の moon; unhappily. " * 12
+    windows = model.windows([document])[0]
+    assert len(windows) > 5
+    for start, end in windows:
+        whole = model.explain("the moon", document, window=(start, end))
+        alone = model.explain("the moon", document[start:end])
+        assert whole.document_seen == (start, end), "it is read whole"
+        assert [(span.start - start, span.end - start, span.weight, span.query_tokens) for span in whole.spans()] == [
+            (span.start, span.end, span.weight, span.query_tokens) for span in alone.spans()
+        ]
+        assert np.array_equal(whole.similarities, alone.similarities)
+
+
+def test_what_lies_around_a_window_is_shown_as_not_seen(tiny: ColBERT) -> None:
+    document = "Bread needs flour. " * 40 + "The Moon moves the sea." + " Ships pass by." * 50
+    start = document.index("The Moon")
+    end = start + len("The Moon moves the sea.")
+    explanation = tiny.explain("the moon", document, window=(start, end))
+    said = f"{start:,} before and {len(document) - end:,} behind"
+    text = explanation.to_text(color=False)
+    assert said in text
+    before, seen, behind = text.split("│")
+    assert before.splitlines()[-1] == f"…{document[start - 400 : start]}"
+    assert seen.replace("[", "").replace("]", "") == document[start:end]
+    assert "[Moon]" in seen
+    assert behind.splitlines()[0] == f"{document[end : end + 400]}…"
+    assert f"\033[2m…{document[start - 400 : start]}\033[0m" in explanation.to_text(color=True)
+    reader = read(explanation.to_html())
+    assert reader.text["span.unseen"] == [before.splitlines()[-1], behind.splitlines()[0]]
+    assert said in "".join(reader.text["p.note"])
+    first = tiny.explain("the moon", document, window=(0, 18))
+    assert "│" in first.to_text(color=False)
+    assert "before" not in first.to_text(color=False)
+    assert len({re.findall("chandelier-[0-9a-f]{8}", page.to_html())[0] for page in (explanation, first)}) == 2
 
 
 def test_the_whole_as_a_window_is_the_whole(tiny: ColBERT) -> None:

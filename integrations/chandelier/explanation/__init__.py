@@ -76,7 +76,8 @@ class Explanation:
             one character, so tokens that share an emoji have the same span.
         document_spans: The same of `document_tokens`.
         query_seen: The characters of the query that the model saw: all, unless it has more than `query_length` tokens.
-        document_seen: The same of the document and `document_length`. What is outside adds nothing to the score.
+        document_seen: The same of the document and `document_length`, or of the window that was asked for. What is
+            outside adds nothing to the score.
         similarities: `(Tq, Td)` float32, read-only: every query token with every document token.
         matches: One a query token: the best of its row.
 
@@ -171,8 +172,8 @@ class Explanation:
         bar is a similarity of 1.
 
         Args:
-            color: Whether to use ANSI colours; without, brackets mark the spans. None for colours if stdout is a
-                terminal and the variable NO_COLOR is not set.
+            color: Whether to use ANSI colours; without, brackets mark the spans, and a bar parts them from what the
+                model did not see. None for colours if stdout is a terminal and the variable NO_COLOR is not set.
         """
         from chandelier.explanation.text import render
 

@@ -68,7 +68,8 @@ def _style() -> str:
 
 def _section(explanation: Explanation, heading: str, *, is_open: bool) -> str:
     # The same explanation is the same on every page; two on one page seldom share a name, and only a hover shows it.
-    name = f"chandelier-{zlib.crc32(repr((explanation.query, explanation.document)).encode()):08x}"
+    about = explanation.query, explanation.document, explanation.document_seen
+    name = f"chandelier-{zlib.crc32(repr(about).encode()):08x}"
     return "\n".join(
         [
             f'<section class="chandelier-explanation {name}" aria-label="Why this document matched">',

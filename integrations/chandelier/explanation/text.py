@@ -42,12 +42,17 @@ def render(explanation: Explanation, *, color: bool, heading: str | None = None)
 
 
 def _document(explanation: Explanation, color: bool) -> str:
-    """The document; what words of the query matched stands in colours of two strengths, or in brackets."""
+    """The document; what words of the query matched stands in colours of two strengths, or in brackets.
+
+    What the model did not see is dim, or behind a bar.
+    """
     scale = Scale(explanation)
-    shown = []
+    shown: list[str] = []
     for text, span, is_seen in pieces(explanation):
         if not is_seen:
-            shown.append(f"{DIM}{text}{RESET}" if color else text)
+            is_before = not shown and explanation.document_seen[0] > 0
+            barred = f"{text}│" if is_before else f"│{text}"
+            shown.append(f"{DIM}{text}{RESET}" if color else barred)
         elif span is None or scale.span(span) < FAINT:
             shown.append(text)
         elif color:

@@ -102,7 +102,8 @@ def unseen_note(explanation: Explanation) -> str:
     ]
     cut = [
         f"{length - (end - start):,} of the {length:,} characters of the {name}"
+        + f" ({start:,} before and {length - end:,} behind)" * (start > 0 and end < length)
         for name, length, (start, end) in sides
         if end - start < length
     ]
-    return f"Beyond the model's length, and not seen by it: {' and '.join(cut)}." if cut else ""
+    return f"Outside of what the model read, and not seen by it: {' and '.join(cut)}." if cut else ""
