@@ -196,7 +196,7 @@ def report(whole: dict[str, Any], rows: Sequence[Row]) -> str:
         f"{whole['date']}; {box['cpu']}, {box['cores']} cores, {box['system']}; load before the run: "
         f"{' '.join(f'{x:.2f}' for x in box['load'])}",
         f"Python {platform.python_version()}, {whole['threads']} threads, float32; {whole['documents']} passages "
-        f"({whole['digest']}), scores of {whole['queries']} queries; median (lowest-highest), rounds: {whole['rounds']}",
+        f"({whole['digest']}), {whole['queries']} queries; median (lowest-highest), rounds {whole['rounds']}",
         "",
         "| " + " | ".join(HEADER) + " |",
         "| --- |" + " ---: |" * (len(HEADER) - 1),
