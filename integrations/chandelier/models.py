@@ -527,6 +527,21 @@ class ColBERT:
         """
         return self._tokenize(texts, False, prompt, prompt_name)
 
+    def reads_whole(
+        self, texts: Iterable[str], *, prompt: str | None = None, prompt_name: str | None = None
+    ) -> list[bool]:
+        """Tell which documents `encode_documents` reads to their end; of the others it cuts off a part.
+
+        Raises:
+            ArgumentError: If `texts` is not a list of str, or a prompt is unknown.
+
+        Examples:
+            >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint", document_length=12)
+            >>> model.reads_whole(["the moon", "the moon moves the sea " * 9])
+            [True, False]
+        """
+        return self._model.reads_whole(texts, prompt=prompt, prompt_name=prompt_name)
+
     def windows(
         self,
         texts: Iterable[str],

@@ -79,6 +79,7 @@ class Reader:
         (ranges,) = self.model.windows([text], overlap=overlap, prompt=prompt)
         parts = [text[start:end] for start, end in ranges]
         whole, empty = self.counts([text, ""], prompt)
+        assert self.model.reads_whole([text], prompt=prompt) == [whole <= self.length]
         if whole <= self.length:
             assert ranges == [(0, len(text))]
             return parts
@@ -267,9 +268,23 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(("arguments", "argument", "message"), BAD, ids=lambda value: str(value)[:30])
 def test_bad_arguments(goldens: Path, arguments: dict[str, Any], argument: str, message: str) -> None:
     model = ColBERT(goldens / "a_bert_pylate" / "checkpoint", document_length=LENGTH)
+    arguments = {"texts": ["the sea"], **arguments}
     with pytest.raises(ArgumentError, match=message) as caught:
-        model.windows(**{"texts": ["the sea"], **arguments})
+        model.windows(**arguments)
     assert caught.value.argument == argument
+    if "overlap" not in arguments and "fewer" not in message:
+        with pytest.raises(ArgumentError, match=message) as caught:
+            model.reads_whole(**arguments)
+        assert caught.value.argument == argument
+
+
+def test_a_very_long_text_is_told_by_its_beginning(reader: Reader) -> None:
+    """And one that is long in characters only is not."""
+    begun = time.process_time()
+    assert reader.model.reads_whole(["水 the " * 2_000_000]) == [False]
+    assert time.process_time() - begun < 2, "as a whole it takes many seconds"
+    texts = ["\t\n" * 50_000 + "the sea", "the" + " " * 100_000 + "sea", "x" * 70_000, "the \x00 sea" * 70_000]
+    assert reader.model.reads_whole(texts) == [count <= LENGTH for count in reader.counts(texts)]
 
 
 def test_a_prompt_that_nearly_fills_the_room(goldens: Path) -> None:

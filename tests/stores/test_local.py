@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -343,3 +343,10 @@ def test_vacuum_gives_room_back(tiny: ColBERT, tmp_path: Path) -> None:
         assert store.search(QUERY, 200) == hits
         store.upsert([Document("new", "", vectors=ROW)])
         assert ids(store.search(QUERY, 200)) == [*ids(hits), "new"]
+
+
+def test_a_text_of_few_characters_and_many_tokens_is_reported(open_model: Callable[[str], ColBERT]) -> None:
+    """In bytes, one character has up to four tokens."""
+    with LocalStore(open_model("h_modernbert_v5")) as store:
+        given = [Document("few", "🌊" * 10), Document("many", "🌊" * 20), Document("blank", "the sea" + "\n" * 5000)]
+        assert store.upsert(given).truncated == ["many"]

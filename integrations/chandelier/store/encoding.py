@@ -62,13 +62,7 @@ class Encoding:
 
     def truncated(self, texts: list[str]) -> list[bool]:
         """Which texts are longer than what the model reads of a document: the rest of them is never found."""
-        # A token stands for at least one character, so most texts need no second look.
-        long = [text for text in texts if len(text) > self.document_length // 2]
-        cut = {
-            text: len(tokens.ids) >= self.document_length and int(tokens.offsets.max()) < len(text.rstrip())
-            for text, tokens in zip(long, self.model.tokenize_documents(long) if long else (), strict=True)
-        }
-        return [cut.get(text, False) for text in texts]
+        return [not whole for whole in self.model.reads_whole([text.rstrip() for text in texts])]
 
     def rows(self, name: str, matrix: npt.ArrayLike) -> Float32Array:
         """Rows that the caller encoded, if they can be this model's; an error calls them by `name`."""

@@ -13,6 +13,24 @@ use crate::queue::{GoOn, Observer};
 use crate::tokenize::{Role, TextTokenizer, is_python_space, strip};
 
 impl ColBert {
+    /// For each text whether the model reads all of it as a document: of one that is longer, a part is cut off.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a prompt that cannot be, and whatever the observer returns.
+    pub fn reads_whole<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        prompt: Prompt,
+        observer: Observer,
+    ) -> Result<Vec<bool>> {
+        let prompt = self.prompt(prompt, Role::Document)?;
+        self.for_texts(
+            texts,
+            |_, text, _| self.tokenizer().reads_whole(text, prompt, Role::Document),
+            observer,
+        )
+    }
+
     /// For each text, ranges of its characters that the model reads whole as documents: one, of all characters, if it
     /// reads the text whole; else windows as long as can be, of which each shares up to `overlap` tokens with the next,
     /// or up to a quarter of what it may have. Together they hold every character but white space at their ends. Cuts

@@ -242,6 +242,21 @@ impl Model {
         Ok(all.into_iter().map(convert).collect())
     }
 
+    /// For each document whether it is read whole.
+    #[pyo3(signature = (texts, *, prompt, prompt_name))]
+    fn reads_whole<'py>(
+        &self,
+        py: Python<'py>,
+        texts: &Bound<'py, PyAny>,
+        prompt: Given<'py>,
+        prompt_name: Given<'py>,
+    ) -> PyResult<Vec<bool>> {
+        let prompt = GivenPrompt::new(&prompt, &prompt_name)?;
+        let prompt = prompt.get(py)?;
+        let texts = arguments::texts("texts", texts)?;
+        detached_with_progress(py, None, |observer| self.inner.reads_whole(&texts, prompt, observer))
+    }
+
     /// For each document the ranges of its characters that are read whole.
     #[pyo3(signature = (texts, *, overlap, prompt, prompt_name))]
     fn windows<'py>(
