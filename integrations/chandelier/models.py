@@ -32,7 +32,7 @@ _DEFAULTS = {"device": "cpu", "dtype": "float32", "from_bert": False, "local_fil
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
-    """The tokens of one text, as the model sees them.
+    """The tokens of one text, as the model sees them: what was cut off is not among them; see `ColBERT.windows`.
 
     Attributes:
         ids: `(n,)` int64, prefix, special and expansion tokens included.

@@ -40,6 +40,22 @@ impl ColBert {
     /// # Errors
     /// [`Error::Argument`] for a prompt that cannot be or that leaves no room for a text, an overlap as long as that
     /// room, and a character that has more tokens; and whatever the observer returns.
+    ///
+    /// ```
+    /// use chandelier::{ColBert, Knobs, OpenOptions, Prompt};
+    ///
+    /// let knobs = Knobs { document_length: Some(12), ..Knobs::default() };
+    /// let options = OpenOptions { knobs, ..OpenOptions::default() };
+    /// let model = ColBert::open_with("../../tests/goldens/a_bert_pylate/checkpoint", options)?;
+    /// let text = "The moon moves the sea, and the lighthouse keeper lights the lamp for the ships.";
+    /// let windows = model.windows(&[text], Prompt::Default, None, &mut |_| Ok(()))?;
+    /// let parts: Vec<&str> = windows[0].iter().map(|&(start, end)| &text[start..end]).collect(); // it is ASCII
+    /// assert_eq!(
+    ///     parts,
+    ///     ["The moon moves the sea, and the", "and the lighthouse keeper lights the", "the lamp for the ships."]
+    /// );
+    /// # Ok::<(), chandelier::Error>(())
+    /// ```
     pub fn windows<T: AsRef<str> + Sync>(
         &self,
         texts: &[T],
