@@ -6,7 +6,7 @@
 [1, 0]
 """
 
-from chandelier.rerank.notes import explanation_notes
+from chandelier.rerank.notes import explanation_notes, without_notes
 from chandelier.rerank.reranker import CACHE_BYTES, Reranked, Reranker
 
-__all__ = ["CACHE_BYTES", "Reranked", "Reranker", "explanation_notes"]
+__all__ = ["CACHE_BYTES", "Reranked", "Reranker", "explanation_notes", "without_notes"]

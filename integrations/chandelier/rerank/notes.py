@@ -1,12 +1,13 @@
-"""An explanation in plain JSON, for the metadata of a framework's documents."""
+"""What a rerank notes in the metadata of a framework's documents: `truncated`, and `explanation` in plain JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from chandelier.explanation import Explanation
 
-__all__ = ["explanation_notes"]
+__all__ = ["explanation_notes", "without_notes"]
 
 
 def explanation_notes(explanation: Explanation, header: int = 0, length: int | None = None) -> dict[str, Any]:
@@ -45,3 +46,21 @@ def explanation_notes(explanation: Explanation, header: int = 0, length: int | N
         if span.start < own.stop and own.start < span.end
     ]
     return {"seen": [start, end], "spans": spans}
+
+
+def without_notes(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata without what an earlier rerank noted; what somebody else keeps under the same names stays.
+
+    Examples:
+        >>> without_notes({"page": 3, "truncated": True, "explanation": {"seen": [0, 8], "spans": []}})
+        {'page': 3}
+        >>> without_notes({"truncated": "in 1998", "explanation": "see page 4"})
+        {'truncated': 'in 1998', 'explanation': 'see page 4'}
+    """
+    return {key: value for key, value in metadata.items() if not _is_note(key, value)}
+
+
+def _is_note(key: str, value: object) -> bool:
+    if key == "explanation":
+        return isinstance(value, dict) and value.keys() == {"seen", "spans"}
+    return key == "truncated" and value is True
