@@ -12,7 +12,8 @@ from hosts_contract import QUESTION, items
 from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_classic.retrievers.document_compressors import DocumentCompressorPipeline
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.runnables import RunnableLambda
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from chandelier import ArgumentError, ColBERT, LocalStore
 from chandelier import Document as Entry
@@ -100,6 +101,51 @@ async def test_retrieval_and_rerank_are_spans_of_their_own(store: Any, kind: Any
         "ls_embedding_provider": "chandelier",
         "ls_embedding_model": store.model.name,
     }
+
+
+def beside_others(retriever: Any) -> Any:
+    """Before another step, and called by a function of the user's own, which hands its config on."""
+
+    async def in_a_loop(query: str, config: RunnableConfig) -> Any:
+        return await retriever.ainvoke(query, config)
+
+    called = RunnableLambda(lambda query, config: retriever.invoke(query, config), afunc=in_a_loop, name="mine")
+    return {"in a sequence": retriever | RunnableLambda(len), "in a function": called}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("place", ["in a sequence", "in a function"])
+@pytest.mark.parametrize("kind", [TwoStageRetriever, ContextualCompressionRetriever])
+async def test_a_chain_around_two_stages_takes_no_span_from_them(
+    store: Any, kind: Any, place: str, asynchronous: bool
+) -> None:
+    chain = beside_others(joined(kind, store))[place]
+    recorder = Recorder()
+    config: Any = {"callbacks": [recorder]}
+    await chain.ainvoke(QUESTION, config) if asynchronous else chain.invoke(QUESTION, config)
+    parents = {name: parent for _, name, parent in recorder.tree()}
+    assert parents["ColBERTRetriever"] == parents["ColBERTRerank"] == kind.__name__
+    assert parents[kind.__name__] == ("mine" if place == "in a function" else "RunnableSequence")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_runnable_belongs_to_the_callbacks_that_it_is_given(store: Any, asynchronous: bool) -> None:
+    """As in a retriever of the user's own, which runs inside a chain and hands its callbacks on."""
+    runnable = ColBERTRerank(model=store.model).as_runnable()
+    given = {"query": QUESTION, "documents": ColBERTRetriever(store=store).invoke(QUESTION)}
+
+    class Mine(BaseRetriever):
+        def _get_relevant_documents(self, query: str, *, run_manager: Any) -> Any:
+            return runnable.invoke(given, {"callbacks": run_manager.get_child()})
+
+        async def _aget_relevant_documents(self, query: str, *, run_manager: Any) -> Any:
+            return await runnable.ainvoke(given, {"callbacks": run_manager.get_child()})
+
+    recorder = Recorder()
+    config: Any = {"callbacks": [recorder]}
+    chain = Mine() | RunnableLambda(len)
+    await chain.ainvoke(QUESTION, config) if asynchronous else chain.invoke(QUESTION, config)
+    assert ("chain", "ColBERTRerank", "Mine") in recorder.tree()
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

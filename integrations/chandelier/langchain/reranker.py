@@ -31,6 +31,23 @@ class RerankInput(TypedDict):
     documents: Sequence[Document]
 
 
+class _Rerank(RunnableLambda[RerankInput, list[Document]]):
+    """Knows its types, for LangServe and the like.
+
+    Not by `with_types`: a binding takes the span's parent from what runs around it, not from the callbacks it is given.
+    """
+
+    @property
+    @override
+    def InputType(self) -> type[RerankInput]:
+        return RerankInput
+
+    @property
+    @override
+    def OutputType(self) -> type[list[Document]]:
+        return list[Document]
+
+
 class ColBERTRerank(BaseDocumentCompressor):
     """Orders documents by their MaxSim with a query, each with `relevance_score` in its metadata.
 
@@ -125,8 +142,7 @@ class ColBERTRerank(BaseDocumentCompressor):
 
     def as_runnable(self) -> Runnable[RerankInput, list[Document]]:
         """The same for LCEL: takes `{"query": ..., "documents": [...]}`, gives the documents, best first."""
-        runnable = RunnableLambda(self._compress, afunc=self._acompress, name=type(self).__name__)
-        return runnable.with_types(input_type=RerankInput, output_type=list[Document])  # for LangServe and the like
+        return _Rerank(self._compress, afunc=self._acompress, name=type(self).__name__)
 
     def warm_up(self) -> None:
         """Open the model now, so that the first call does not wait for it."""
