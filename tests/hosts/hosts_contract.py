@@ -167,6 +167,11 @@ class RerankContract(ABC):
         assert {result.id: result for result in self.read(again)} == by_id
         assert all(result.explanation is None and not result.truncated for result in by_id.values())
 
+    def test_what_others_keep_under_the_names_of_notes_stays(self, checkpoint: str) -> None:
+        own = {"truncated": "in 1998", "explanation": "see page 4"}
+        (found,) = self.ranked(checkpoint, [Item("a", TEXTS[1], {"page": 3, **own})])
+        assert {"truncated": found.truncated, "explanation": found.explanation, **found.metadata} == {"page": 3, **own}
+
     def test_a_long_document_is_marked_or_read_in_windows(self, checkpoint: str, tiny: ColBERT) -> None:
         given = items([LONG, "The sea."])
         cut = {result.id: result for result in self.ranked(checkpoint, given, QUESTION)}

@@ -15,7 +15,7 @@ from typing_extensions import Self, TypedDict, override
 from chandelier.exceptions import ArgumentError
 from chandelier.langchain.documents import SCORE, checked_documents
 from chandelier.models import ColBERT
-from chandelier.rerank import CACHE_BYTES, Reranked, Reranker, explanation_notes
+from chandelier.rerank import CACHE_BYTES, Reranked, Reranker, explanation_notes, without_notes
 from chandelier.scores import Normalization
 from chandelier.shared import checked_settings
 
@@ -53,8 +53,8 @@ class ColBERTRerank(BaseDocumentCompressor):
 
     Works wherever a compressor does: `TwoStageRetriever`, and `ContextualCompressionRetriever` or
     `DocumentCompressorPipeline` of langchain-classic; in LCEL by `as_runnable()`. Each call is a span of its own in
-    traces. The documents that come out are copies, with their ids and all of their metadata; what an earlier rerank
-    noted in it is replaced.
+    traces. The documents that come out are copies, with their ids and all of their metadata, but for what an earlier
+    rerank noted in it, and what has the name of something that is noted now.
 
     Nothing is loaded before the first call. Models and encoded documents are shared by all in the process that name the
     same checkpoint with the same settings, so an object may be made for every request.
@@ -176,8 +176,7 @@ class ColBERTRerank(BaseDocumentCompressor):
             notes["truncated"] = True
         if found.explanation is not None:
             notes["explanation"] = explanation_notes(found.explanation, len(header))
-        kept = {key: value for key, value in document.metadata.items() if key not in NOTES}
-        return document.model_copy(update={"metadata": {**kept, **notes}})
+        return document.model_copy(update={"metadata": {**without_notes(document.metadata), **notes}})
 
     def _reranker(self) -> Reranker:
         return Reranker(
