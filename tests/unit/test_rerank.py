@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chandelier import ArgumentError, ColBERT, ShapeError
-from chandelier.rerank import Reranker
+from chandelier.rerank import Reranker, explanation_notes
 from chandelier.rerank.cache import ENTRY_BYTES, TextCache, shared_cache
 from chandelier.rerank.reranker import PORTION
 from chandelier.shared import SHARED
@@ -157,3 +157,10 @@ def test_a_cache_holds_no_view_of_what_was_encoded_together(tiny: ColBERT) -> No
     (kept,) = shared_cache(tiny, 1 << 21).get("rows", ["the moon"])
     assert kept.base is None
     assert np.array_equal(kept, tiny.encode_documents(["the moon"])[0])
+
+
+def test_notes_name_words_of_the_query_only(tiny: ColBERT) -> None:
+    explanation = tiny.explain("the moon", "The Moon moves the sea.")
+    assert "[MASK]" in explanation.query_tokens
+    noted = [token for span in explanation_notes(explanation)["spans"] for token in span["query"]]
+    assert sorted(noted) == ["moon", "the"]

@@ -22,7 +22,7 @@ def explanation_notes(explanation: Explanation, header: int = 0, length: int | N
     Returns:
         `spans`: for each part that was matched `start`, `end` (characters of the document), `text`, `weight` (what it
         adds to the MaxSim), `word_weight` (the part of it that words of the query add) and `query` (the tokens of the
-        query that matched it); `seen`: the characters that the model read.
+        query that matched it, special and expansion tokens left out); `seen`: the characters that the model read.
 
     Examples:
         >>> from chandelier import ColBERT
@@ -40,7 +40,7 @@ def explanation_notes(explanation: Explanation, header: int = 0, length: int | N
             "text": explanation.document[max(span.start, own.start) : min(span.end, own.stop)],
             "weight": span.weight,
             "word_weight": span.word_weight,
-            "query": [explanation.query_tokens[index] for index in span.query_tokens],
+            "query": [explanation.query_tokens[i] for i in span.query_tokens if explanation.query_spans[i] is not None],
         }
         for span in explanation.spans()
         if span.start < own.stop and own.start < span.end
