@@ -185,7 +185,7 @@ def cells(row: Row, side: dict[str, Any]) -> list[str]:
     verdict = side.get("judged")
     if verdict is None or verdict["gap"] is None:
         return [row.name, *megabytes, *figures, "another model" if verdict else "no reference", "", ""]
-    scores = [f"{verdict['gap']:.1g}", f"{100 * verdict['turned']:.1f} %", f"{verdict['best']:.1f}"]
+    scores = [f"{verdict['gap']:.1g}", f"{100 * verdict['turned']:.2g} %", f"{verdict['best']:.1f}"]
     return [row.name, *megabytes, *figures, *scores]
 
 
