@@ -85,6 +85,12 @@ def test_all_of_a_document_is_kept(checkpoint: str) -> None:
     assert {**kept, "score": 0.5} == given
 
 
+def test_metadata_of_the_user_is_kept_whatever_it_is_called(checkpoint: str) -> None:
+    meta = {"truncated": "by the editor", "explanation": {"seen": "by many"}}
+    (found,) = ranked(ColBERTRanker(checkpoint), [Document(content="The moon.", meta=meta)])
+    assert found.meta == meta
+
+
 def test_options_of_one_run(checkpoint: str, documents: list[Document]) -> None:
     ranker = ColBERTRanker(checkpoint, top_k=2)
     everything = ranked(ranker, documents, top_k=3)

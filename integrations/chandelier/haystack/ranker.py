@@ -15,14 +15,11 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from chandelier.exceptions import ArgumentError
 from chandelier.models import ColBERT
 from chandelier.multivectors import checked_count
-from chandelier.rerank import CACHE_BYTES, Reranked, Reranker, explanation_notes
+from chandelier.rerank import CACHE_BYTES, Reranked, Reranker, explanation_notes, without_notes
 from chandelier.scores import Normalization
 from chandelier.store.documents import checked_text
 
 __all__ = ["ColBERTRanker"]
-
-NOTES = ("truncated", "explanation")
-"""What a ranker adds to the metadata."""
 
 
 @component
@@ -196,7 +193,7 @@ def _ranked(documents: list[Document], headers: list[int], found: list[Reranked]
     ranked = []
     for each in found:
         document = documents[each.index]
-        meta = {name: value for name, value in document.meta.items() if name not in NOTES}
+        meta = without_notes(document.meta)
         if each.truncated:
             meta["truncated"] = True
         if each.explanation is not None:
