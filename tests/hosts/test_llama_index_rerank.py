@@ -32,6 +32,7 @@ from llama_index_trace import Callbacks, traced
 from chandelier import ColBERT
 from chandelier.exceptions import ArgumentError
 from chandelier.llama_index import ColBERTRerank
+from chandelier.llama_index.nodes import explained
 from chandelier.shared import SHARED
 
 NOTES = ("truncated", "explanation", "retrieval_score")
@@ -121,6 +122,45 @@ class TestWhatIsScored:
             assert text[span["start"] : span["end"]] == span["text"] != ""
             assert 0 <= explanation["seen"][0] <= span["start"] < span["end"] <= explanation["seen"][1] <= len(text)
 
+    @pytest.mark.parametrize("kind", [TextNode, Document])
+    @pytest.mark.parametrize(
+        ("template", "text", "title"),
+        [
+            ("Title: {content} / {metadata_str}", "T", "T"),
+            ("{content} is what {metadata_str} says, not moon", "moon", "the moon"),
+            ("moon: {metadata_str} {content} moon", "moon", "moon"),
+            ("{metadata_str} {content} {metadata_str}", " moon\n", "moon"),
+            ("  {{moon}} {content}", "moon", "moon"),
+        ],
+    )
+    def test_spans_are_in_the_own_text_wherever_else_it_stands(
+        self, checkpoint: str, kind: Any, template: str, text: str, title: str
+    ) -> None:
+        node = kind(text=text, metadata={"title": title}, text_template=template)
+        scored_text = node.get_content(MetadataMode.EMBED)
+        before = template.split("{content}")[0].format(metadata_str=f"title: {title}").lstrip()
+        explanation = ColBERT(checkpoint).explain(scored_text, scored_text)
+        header = len(before)
+        wanted = [
+            (span.start - header, span.weight)
+            for span in explanation.spans()
+            if header <= span.start and span.end <= header + len(text)
+        ]
+        found = explained(node, explanation)
+        assert wanted
+        assert [(span["start"], span["weight"]) for span in found["spans"]] == wanted
+
+    def test_a_node_that_adds_to_its_text_in_a_way_of_its_own(self, checkpoint: str) -> None:
+        class Dated(TextNode):
+            def get_content(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> str:
+                return self.text if metadata_mode == MetadataMode.NONE else f"1969: {self.text}"
+
+        rerank = ColBERTRerank(model=checkpoint, explain=True)
+        (found,) = rerank.postprocess_nodes(scored(Dated(text="the moon")), query_str="the moon")
+        assert [span["text"] for span in found.metadata["explanation"]["spans"]] == ["the", "moon"]
+        (found,) = rerank.postprocess_nodes(scored(Dated(text="9")), query_str="the moon")
+        assert found.metadata["explanation"]["spans"] == [], "which 9 is not known"
+
     def test_a_node_that_changes_its_text_has_no_spans_rather_than_wrong_ones(self, checkpoint: str) -> None:
         class Loud(TextNode):
             def get_content(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> str:
@@ -208,6 +248,18 @@ class TestNotes:
             scored(TextNode(text="The moon.", metadata=metadata)), query_str=QUESTION
         )
         assert found[0].metadata == metadata
+
+    def test_so_is_what_the_user_hides(self, checkpoint: str) -> None:
+        metadata = {"truncated": "by the editor", "explanation": {"seen": "by many"}}
+        hidden = list(metadata)
+        node = TextNode(
+            text="The moon.",
+            metadata=metadata,
+            excluded_llm_metadata_keys=hidden,
+            excluded_embed_metadata_keys=hidden,
+        )
+        (found,) = ColBERTRerank(model=checkpoint).postprocess_nodes(scored(node), query_str=QUESTION)
+        assert found.node is node
 
     def test_notes_are_json(self, checkpoint: str) -> None:
         rerank = ColBERTRerank(model=checkpoint, explain=True)

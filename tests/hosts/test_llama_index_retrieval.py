@@ -18,6 +18,7 @@ from hosts_contract import LONG, QUESTION, TEXTS, AsyncRetrievalContract, Result
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import (
     BaseNode,
+    ImageDocument,
     ImageNode,
     IndexNode,
     MediaResource,
@@ -134,6 +135,14 @@ def family() -> list[BaseNode]:
         IndexNode(id_="leads-on", text="All about bread.", index_id="bread", obj=TextNode(id_="inner", text="Flour!")),
         ImageNode(id_="image", text="a map", image_url="http://localhost/a.png", metadata={"page": 9}),
         Node(id_="node", text_resource=MediaResource(text="Salt.", mimetype="text/x-salt")),
+        Node(
+            id_="bytes",
+            text_resource=MediaResource(text="A film of the tide.", data=b"The tide."),
+            image_resource=MediaResource(data=bytes(range(256)), mimetype="image/png"),
+            audio_resource=MediaResource(data=b"\xff\xfbsound", path="a.mp3"),
+            video_resource=MediaResource(data=b"\0video", url="http://localhost/a.mp4"),
+        ),
+        ImageDocument(id_="picture", text="a map of the sea", image="aGVsbG8="),
         LlamaDocument(id_="document", text="The sea is deep.", metadata={"page": 1}),
     ]
 
@@ -178,6 +187,23 @@ class TestNodes:
         for span in found.metadata["explanation"]["spans"]:
             assert text[span["start"] : span["end"]] == span["text"] != ""
         assert found.get_content(MetadataMode.LLM) == f"title: the moon\n\n{text}".strip()
+
+    @pytest.mark.parametrize("explain", [False, True])
+    def test_the_users_own_metadata_comes_back_whatever_it_is_called(self, store: Store, explain: bool) -> None:
+        """A retriever writes no note but `explanation`, and so has none to take away."""
+        metadata = {"truncated": True, "explanation": {"seen": [0, 1], "spans": []}}
+        hidden = list(metadata)
+        node = TextNode(
+            text="The moon.",
+            metadata=metadata,
+            excluded_llm_metadata_keys=hidden,
+            excluded_embed_metadata_keys=hidden,
+        )
+        retriever = ColBERTRetriever(store, explain=explain)
+        retriever.add_nodes([node])
+        (found,) = retriever.retrieve("the moon")
+        assert found.metadata["truncated"] is True
+        assert (found.node == node) is not explain
 
     def test_llama_index_reads_what_was_stored(self, store: Store) -> None:
         nodes = family()[:4]

@@ -20,17 +20,22 @@ from llama_index.core.schema import Document as LlamaDocument
 
 from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.explanation import Explanation
-from chandelier.rerank import explanation_notes
+from chandelier.rerank import explanation_notes, without_notes
 from chandelier.store import Document, Hit
 from chandelier.store.documents import checked_metadata
 
-__all__ = ["SOURCE_KEY", "as_document", "as_node", "explained", "noted", "text_to_score"]
+__all__ = ["SOURCE_KEY", "as_document", "as_node", "explained", "noted", "text_to_score", "without_own_notes"]
 
 CONTENT_KEY = "_node_content"
 CLASS_KEY = "_node_type"
 """Where the vector stores of LlamaIndex keep a whole node, too."""
 
 SOURCE_KEY = "ref_doc_id"
+
+MEDIA = ("image_resource", "audio_resource", "video_resource")
+
+MARK = "\0chandelier\0"
+"""Stands for the text of a node in its template."""
 
 CLASSES: dict[str, type[BaseNode]] = {
     each.class_name(): each for each in (ImageDocument, ImageNode, IndexNode, LlamaDocument, Node, TextNode)
@@ -47,8 +52,7 @@ def text_to_score(node: BaseNode, mode: MetadataMode, place: str) -> str:
 
 
 def _has_other_content(node: BaseNode) -> bool:
-    media = ("image_resource", "audio_resource", "video_resource")
-    return isinstance(node, ImageNode) or any(getattr(node, name, None) is not None for name in media)
+    return isinstance(node, ImageNode) or any(getattr(node, name, None) is not None for name in MEDIA)
 
 
 def as_document(node: BaseNode, mode: MetadataMode, place: str) -> Document:
@@ -79,6 +83,10 @@ def _fields(node: BaseNode) -> dict[str, Any]:
     if leads_to is not None:
         node = node.model_copy(update={"obj": None})
     fields: dict[str, Any] = {**node.model_dump(mode="json"), "embedding": None}
+    for name in ("text_resource", *MEDIA):
+        resource = getattr(node, name, None)
+        if resource is not None and resource.data is not None:  # base64, which a dump leaves out
+            fields[name]["data"] = resource.data.decode()
     if leads_to is not None:
         fields["obj"] = {DATA_KEY: _fields(leads_to), TYPE_KEY: leads_to.get_type()}
     return fields
@@ -104,29 +112,53 @@ def as_node(document: Document | Hit) -> BaseNode:
 
 def explained(node: BaseNode, explanation: Explanation) -> dict[str, Any]:
     """Which parts of the node's own text matched."""
-    own, scored = node.get_content(metadata_mode=MetadataMode.NONE), explanation.document
-    template = getattr(node, "text_template", "")
-    is_first = template.find("{content}") < template.find("{metadata_str}")
-    bare = own.strip()  # as the text is at the ends of what was scored
-    place = scored.find(bare) if is_first else scored.rfind(bare)
-    if place < 0:  # a node that changes its text when it adds its metadata
-        return explanation_notes(explanation, len(scored), 0)
-    return explanation_notes(explanation, place - (len(own) - len(own.lstrip())), len(own))
+    own = node.get_content(metadata_mode=MetadataMode.NONE)
+    start = _start_of(own, node, explanation.document)
+    if start is None:  # a node that changes its text when it adds its metadata
+        return explanation_notes(explanation, len(explanation.document), 0)
+    return explanation_notes(explanation, start, len(own))
+
+
+def _start_of(own: str, node: BaseNode, scored: str) -> int | None:
+    """Where the node's own text begins in what was scored: by its template, or by a search where that says nothing.
+
+    Below zero where white space of its own was cut off; None where its text is not there, or more than once.
+    """
+    if scored == own:
+        return 0
+    template = getattr(node, "text_template", "{content}")
+    for mode in (MetadataMode.EMBED, MetadataMode.LLM, MetadataMode.ALL):
+        metadata = node.get_metadata_str(mode)
+        if isinstance(node, TextNode):
+            metadata = metadata.strip()
+        before, _, after = template.format(content=MARK, metadata_str=metadata).partition(MARK)
+        whole = before + own + after.replace(MARK, own)
+        if whole.strip() == scored:
+            return len(before) - (len(whole) - len(whole.lstrip()))
+    bare = own.strip()
+    if scored.count(bare) != 1:
+        return None
+    return scored.find(bare) - (len(own) - len(own.lstrip()))
+
+
+def without_own_notes(node: BaseNode) -> BaseNode:
+    """The node without the notes of an earlier call, or itself if it has none."""
+    hidden = {*node.excluded_embed_metadata_keys} & {*node.excluded_llm_metadata_keys}  # as `noted` hides its own
+    kept = without_notes(node.metadata)
+    metadata = {key: value for key, value in node.metadata.items() if key in kept or key not in hidden}
+    return node if metadata == node.metadata else node.model_copy(update={"metadata": metadata})
 
 
 def noted(node: BaseNode, notes: Mapping[str, Any]) -> BaseNode:
     """The node with notes in its metadata, which no language model and no embedding gets to see.
 
-    Notes of an earlier call are left out. The node itself is not changed; if there is nothing to change, it comes back.
+    The node itself is not changed; without notes it comes back.
     """
-    hidden = set(node.excluded_embed_metadata_keys) & set(node.excluded_llm_metadata_keys)
-    old = hidden & {"truncated", "explanation"} & node.metadata.keys()
-    if not notes and not old:
+    if not notes:
         return node
-    kept = {key: value for key, value in node.metadata.items() if key not in old}
     return node.model_copy(
         update={
-            "metadata": {**kept, **notes},
+            "metadata": {**node.metadata, **notes},
             "excluded_embed_metadata_keys": list(dict.fromkeys([*node.excluded_embed_metadata_keys, *notes])),
             "excluded_llm_metadata_keys": list(dict.fromkeys([*node.excluded_llm_metadata_keys, *notes])),
         }

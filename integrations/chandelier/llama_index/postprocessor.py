@@ -23,7 +23,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
 from chandelier.exceptions import ArgumentError
-from chandelier.llama_index.nodes import explained, noted, text_to_score
+from chandelier.llama_index.nodes import explained, noted, text_to_score, without_own_notes
 from chandelier.models import ColBERT
 from chandelier.rerank import CACHE_BYTES, Reranked, Reranker
 from chandelier.scores import Normalization, checked_question
@@ -145,7 +145,7 @@ class ColBERTRerank(BaseNodePostprocessor):
             if not isinstance(node, NodeWithScore):
                 message = f"nodes[{index}]: got {type(node).__name__}, wanted a NodeWithScore: NodeWithScore(node=...)"
                 raise ArgumentError(message, argument="nodes")
-        fresh = [noted(node.node, {}) for node in nodes]
+        fresh = [without_own_notes(node.node) for node in nodes]
         texts = [text_to_score(node, self.metadata_mode, f"nodes[{index}]") for index, node in enumerate(fresh)]
         return _Task(query, list(nodes), fresh, texts)
 

@@ -232,5 +232,6 @@ class ColBERTRetriever(BaseRetriever):
 
 def _found(hit: Hit) -> NodeWithScore:
     node = as_node(hit)
-    notes = {} if hit.explanation is None else {"explanation": explained(node, hit.explanation)}
-    return NodeWithScore(node=noted(node, notes), score=hit.score)
+    if hit.explanation is not None:
+        node = noted(node, {"explanation": explained(node, hit.explanation)})
+    return NodeWithScore(node=node, score=hit.score)
