@@ -22,6 +22,7 @@ METADATA: dict[str, dict[str, Any]] = {
     "sparse": {"lang": "fr", "year": 2024, "tags": []},
     "null": {"lang": None, "year": None, "tags": None},
     "bare": {},
+    "blank": {"lang": ""},
 }
 
 Op = FilterOperator
@@ -29,19 +30,19 @@ CONDITIONS: list[tuple[str, Op, Any, set[str]]] = [
     ("lang", Op.EQ, "en", {"full"}),
     ("year", Op.EQ, 2022, {"other"}),
     ("price", Op.EQ, 3.0, {"other"}),
-    ("lang", Op.NE, "en", {"other", "sparse", "null", "bare"}),
+    ("lang", Op.NE, "en", {"other", "sparse", "null", "bare", "blank"}),
     ("year", Op.GT, 2020, {"other", "sparse"}),
     ("year", Op.GTE, 2022, {"other", "sparse"}),
     ("price", Op.LT, 3, {"full"}),
     ("year", Op.LTE, 2020.5, {"full"}),
     ("lang", Op.IN, ["en", "fr"], {"full", "sparse"}),
     ("lang", Op.IN, [], set()),
-    ("year", Op.NIN, [2020, 2024], {"other", "null", "bare"}),
+    ("year", Op.NIN, [2020, 2024], {"other", "null", "bare", "blank"}),
     ("tags", Op.ANY, ["a", "c"], {"full", "other"}),
     ("tags", Op.ALL, ["a", "b"], {"full"}),
     ("tags", Op.CONTAINS, "b", {"full", "other"}),
-    ("tags", Op.IS_EMPTY, None, {"sparse", "null", "bare"}),
-    ("lang", Op.IS_EMPTY, None, {"null", "bare"}),
+    ("tags", Op.IS_EMPTY, None, {"sparse", "null", "bare", "blank"}),
+    ("lang", Op.IS_EMPTY, None, {"null", "bare", "blank"}),
     ("page.number", Op.EQ, 7, {"full"}),
     ("page.number", Op.GT, 7, {"other"}),
     ("$x", Op.EQ, 2, {"other"}),
@@ -80,6 +81,14 @@ def test_each_operator(retriever: ColBERTRetriever, key: str, operator: Op, valu
     assert theirs(filters) in (passes, None)
 
 
+def nested(levels: int) -> MetadataFilters:
+    """As nobody builds it and pydantic does not check it."""
+    filters = one("lang", Op.EQ, "en")
+    for _ in range(levels):
+        filters = MetadataFilters.model_construct(filters=[filters], condition=FilterCondition.AND)
+    return filters
+
+
 EN, LATE = MetadataFilter(key="lang", value="en"), MetadataFilter(key="year", operator=Op.GTE, value=2022)
 
 
@@ -89,7 +98,7 @@ EN, LATE = MetadataFilter(key="lang", value="en"), MetadataFilter(key="year", op
         (FilterCondition.AND, set()),
         (None, set()),
         (FilterCondition.OR, {"full", "other", "sparse"}),
-        (FilterCondition.NOT, {"null", "bare"}),
+        (FilterCondition.NOT, {"null", "bare", "blank"}),
     ],
 )
 def test_each_condition(retriever: ColBERTRetriever, condition: FilterCondition | None, passes: set[str]) -> None:
@@ -103,7 +112,7 @@ def test_groups_in_groups(retriever: ColBERTRetriever) -> None:
     inner = MetadataFilters(filters=[EN, LATE], condition=FilterCondition.OR)
     assert found(retriever, MetadataFilters(filters=[inner, tagged])) == {"full", "other"}
     none = MetadataFilters(filters=[inner], condition=FilterCondition.NOT)
-    assert found(retriever, MetadataFilters(filters=[none])) == {"null", "bare"}
+    assert found(retriever, MetadataFilters(filters=[none])) == {"null", "bare", "blank"}
 
 
 @pytest.mark.parametrize("condition", list(FilterCondition))
@@ -141,6 +150,8 @@ def test_a_filter_of_the_engine(tiny: ColBERT) -> None:
         (one("tags", Op.ALL, []), "'tags' ALL, wanted a list of values, at least one"),
         (one("price", Op.LT, None), "'price' LT: .*wanted a number"),
         (one('a"b', Op.EQ, 1), "quote"),
+        (one('"lang"', Op.EQ, "en"), "quote"),
+        (nested(500), r"filters\[0\]\.\S*\.\.\.: nested deeper than 64 levels"),
         (MetadataFilters(filters=[EN, one("t", Op.TEXT_MATCH, "x")]), r"filters\[1\].filters\[0\]: got the operator"),
         ({"year": {"$like": 3}}, "unknown operator"),
     ],

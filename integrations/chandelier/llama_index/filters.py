@@ -8,7 +8,7 @@ from typing import Any
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
 from chandelier.exceptions import ArgumentError
-from chandelier.store.filters import Filter, parse
+from chandelier.store.filters import DEEPEST, Filter, parse
 
 __all__ = ["as_filter"]
 
@@ -37,20 +37,22 @@ def as_filter(filters: Any) -> Any:
         >>> from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
         >>> recent = MetadataFilter(key="year", value=2020, operator=FilterOperator.GTE)
         >>> as_filter(MetadataFilters(filters=[MetadataFilter(key="lang", value="en"), recent]))
-        {'$and': [{'lang': {'$eq': 'en'}}, {'year': {'$gte': 2020}}]}
+        {'$and': [{'"lang"': {'$eq': 'en'}}, {'"year"': {'$gte': 2020}}]}
     """
     if isinstance(filters, MetadataFilter):
         filters = MetadataFilters(filters=[filters])
     if isinstance(filters, MetadataFilters):
-        filters = _group(filters, "filters")
+        filters = _group(filters, "filters", 0)
     if isinstance(filters, Mapping):
         parse(filters)
     return filters
 
 
-def _group(group: MetadataFilters, place: str) -> Filter:
+def _group(group: MetadataFilters, place: str, depth: int) -> Filter:
+    if depth == DEEPEST:
+        raise _error(place[:80] + "...", f"nested deeper than {DEEPEST} levels")
     parts = [
-        _group(part, f"{place}.filters[{index}]")
+        _group(part, f"{place}.filters[{index}]", depth + 1)
         if isinstance(part, MetadataFilters)
         else _condition(part, f"{place}.filters[{index}]")
         for index, part in enumerate(group.filters)
@@ -67,12 +69,11 @@ def _group(group: MetadataFilters, place: str) -> Filter:
 
 
 def _condition(filter: MetadataFilter, place: str) -> Filter:
-    # The key is a name here and not a path, as in LlamaIndex.
-    field = f'"{filter.key}"' if "." in filter.key or filter.key.startswith("$") else filter.key
+    field = f'"{filter.key}"'  # a name and not a path, as in LlamaIndex
     if filter.operator in OPERATORS:
         return _checked({field: {OPERATORS[filter.operator]: filter.value}}, filter, place)
     if filter.operator == FilterOperator.IS_EMPTY:
-        return _checked({field: {"$exists": False}}, filter, place)
+        return _checked({"$or": [{field: {"$exists": False}}, {field: {"$eq": ""}}]}, filter, place)
     if filter.operator == FilterOperator.ALL:
         if not isinstance(filter.value, list) or not filter.value:
             raise _error(place, f"got {filter.value!r} for {filter.key!r} ALL, wanted a list of values, at least one")
