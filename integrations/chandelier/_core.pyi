@@ -114,9 +114,22 @@ class Model:
             npt.NDArray[np.int64],
         ]
     ]: ...
-    def reads_whole(self, texts: Iterable[str], *, prompt: str | None, prompt_name: str | None) -> list[bool]: ...
+    def reads_whole(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None,
+        prompt_name: str | None,
+        on_progress: Callable[[int], object] | None,
+    ) -> list[bool]: ...
     def windows(
-        self, texts: Iterable[str], *, overlap: int | None, prompt: str | None, prompt_name: str | None
+        self,
+        texts: Iterable[str],
+        *,
+        overlap: int | None,
+        prompt: str | None,
+        prompt_name: str | None,
+        on_progress: Callable[[int], object] | None,
     ) -> list[list[tuple[int, int]]]: ...
     def explain(
         self,

@@ -8,7 +8,8 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, overload
+from functools import partial
+from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ __all__ = ["ColBERT", "Progress", "Ranked", "Tokens", "from_bert"]
 
 Progress: TypeAlias = bool | Callable[[int], object]
 """Whether to show a bar, or what is to be told how many texts are done."""
+
+Result = TypeVar("Result")
 
 # What `ColBERT` takes an argument to be that is not given; all others are None.
 _DEFAULTS = {"device": "cpu", "dtype": "float32", "from_bert": False, "local_files_only": False}
@@ -528,9 +531,16 @@ class ColBERT:
         return self._tokenize(texts, False, prompt, prompt_name)
 
     def reads_whole(
-        self, texts: Iterable[str], *, prompt: str | None = None, prompt_name: str | None = None
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        progress: Progress = False,
     ) -> list[bool]:
         """Tell which documents `encode_documents` reads to their end; of the others it cuts off a part.
+
+        The arguments are those of `encode_documents`.
 
         Raises:
             ArgumentError: If `texts` is not a list of str, or a prompt is unknown.
@@ -540,7 +550,8 @@ class ColBERT:
             >>> model.reads_whole(["the moon", "the moon moves the sea " * 9])
             [True, False]
         """
-        return self._model.reads_whole(texts, prompt=prompt, prompt_name=prompt_name)
+        work = partial(self._model.reads_whole, prompt=prompt, prompt_name=prompt_name)
+        return _followed(work, texts, progress, "looking at documents")
 
     def windows(
         self,
@@ -549,6 +560,7 @@ class ColBERT:
         overlap: int | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
+        progress: Progress = False,
     ) -> list[list[tuple[int, int]]]:
         """Find parts of documents that the model reads whole: what does not fit `encode_documents` cuts off.
 
@@ -562,6 +574,7 @@ class ColBERT:
                 quarter of the tokens that a text may have.
             prompt: Put before every window, as before every text in `encode_documents`.
             prompt_name: The name of one of `prompts`.
+            progress: Show a bar, or a function that is told, as in `encode_documents`.
 
         Returns:
             For each document a list of `(start, end)`, its first character and the one behind its last, in order;
@@ -582,7 +595,8 @@ class ColBERT:
             >>> model.windows(["the moon"])
             [[(0, 8)]]
         """
-        return self._model.windows(texts, overlap=overlap, prompt=prompt, prompt_name=prompt_name)
+        work = partial(self._model.windows, overlap=overlap, prompt=prompt, prompt_name=prompt_name)
+        return _followed(work, texts, progress, "cutting documents")
 
     def _tokenize(
         self, texts: Iterable[str], is_query: bool, prompt: str | None, prompt_name: str | None
@@ -602,32 +616,17 @@ class ColBERT:
         batch_tokens: int | None = None,
         progress: Progress = False,
     ) -> MultiVectors:
-        def encode(texts: Iterable[str], on_progress: Callable[[int], object] | None = None) -> MultiVectors:
-            parts = self._model.encode(
-                texts,
-                argument=argument,
-                is_query=is_query,
-                prompt=prompt,
-                prompt_name=prompt_name,
-                pooling=pooling,
-                batch_tokens=batch_tokens,
-                on_progress=on_progress,
-            )
-            return MultiVectors.own(*parts)
-
-        if callable(progress):
-            return encode(texts, progress)
-        if not isinstance(progress, bool):
-            wanted = "True, False or a function that is told how many texts are done"
-            raise ArgumentError(f"progress: got {progress!r}, wanted {wanted}", argument="progress")
-        if not progress or isinstance(texts, str):
-            return encode(texts)
-        from tqdm.auto import tqdm  # 30 ms that only a bar is worth
-
-        texts = list(texts) if isinstance(texts, Iterable) else texts
-        kind = "queries" if is_query else "documents"
-        with tqdm(total=len(texts), desc=f"encoding {kind}", unit=f" {kind}") as bar:
-            return encode(texts, lambda done: bar.update(done - bar.n))
+        work = partial(
+            self._model.encode,
+            argument=argument,
+            is_query=is_query,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            pooling=pooling,
+            batch_tokens=batch_tokens,
+        )
+        parts = _followed(work, texts, progress, "encoding queries" if is_query else "encoding documents")
+        return MultiVectors.own(*parts)
 
 
 def from_bert(
@@ -676,6 +675,22 @@ def from_bert(
             threads=threads,
         ),
     )
+
+
+def _followed(work: Callable[..., Result], texts: Iterable[str], progress: Progress, what: str) -> Result:
+    """The result of `work(texts, on_progress=...)`, which is shown or told meanwhile."""
+    if callable(progress):
+        return work(texts, on_progress=progress)
+    if not isinstance(progress, bool):
+        wanted = "True, False or a function that is told how many texts are done"
+        raise ArgumentError(f"progress: got {progress!r}, wanted {wanted}", argument="progress")
+    if not progress or isinstance(texts, str):
+        return work(texts, on_progress=None)
+    from tqdm.auto import tqdm  # 30 ms that only a bar is worth
+
+    texts = list(texts) if isinstance(texts, Iterable) else texts
+    with tqdm(total=len(texts), desc=what, unit=f" {what.split()[-1]}") as bar:
+        return work(texts, on_progress=lambda done: bar.update(done - bar.n))
 
 
 def _reopen(path: str | os.PathLike[str], hub: HubOptions, arguments: dict[str, Any]) -> ColBERT:

@@ -292,3 +292,23 @@ def test_a_prompt_that_nearly_fills_the_room(goldens: Path) -> None:
     prompt = "the " * 20
     assert reader.counts([prompt]) == [LENGTH - 1]
     assert reader.check("the sea and the moon", prompt=prompt) == ["the", "sea", "and", "the", "moon"]
+
+
+@pytest.mark.parametrize("method", ["windows", "reads_whole"])
+def test_a_function_is_told_how_many_texts_are_done_and_can_end_it(reader: Reader, method: str) -> None:
+    work, told = getattr(reader.model, method), list[int]()
+    texts = [f"{number} the sea is wide " * 100 for number in range(40)]
+    assert work(texts, progress=told.append) == work(texts) == work(texts, progress=True)
+    assert told == sorted(told)
+    assert told[-1] == 40
+
+    class Enough(Exception):
+        pass
+
+    def stop(_: int) -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        work(texts, progress=stop)
+    with pytest.raises(ArgumentError, match="progress: got 3, wanted True, False or a function"):
+        work(texts, progress=3)

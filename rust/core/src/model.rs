@@ -318,8 +318,10 @@ impl ColBert {
         }
         let mut ignore = |_| Ok(());
         let observer = options.observer.unwrap_or(&mut ignore);
+        // No text is done yet: what is asked is whether to go on.
+        let mut ask = |_| observer(0);
         let tokens =
-            self.for_texts(texts, |_, text, _| self.tokenizer.tokenize(text, prompt, role), observer)?;
+            self.for_texts(texts, |_, text, _| self.tokenizer.tokenize(text, prompt, role), &mut ask)?;
         let mut vectors = self.encode_tokens(&tokens, batch_tokens, observer)?;
         let own = self.spec.pooling.as_ref().filter(|spec| spec.roles.contains(&role));
         let asked = options.pooling.filter(|_| role == Role::Document);
@@ -392,7 +394,7 @@ impl ColBert {
         let worker = || {
             |((index, text), result): ((usize, &T), &mut Option<U>), go_on: GoOn| {
                 *result = Some(convert(index, text.as_ref(), go_on)?);
-                Ok(0)
+                Ok(1)
             }
         };
         queue::run(jobs, self.threads, worker, observer)?;

@@ -243,22 +243,25 @@ impl Model {
     }
 
     /// For each document whether it is read whole.
-    #[pyo3(signature = (texts, *, prompt, prompt_name))]
+    #[pyo3(signature = (texts, *, prompt, prompt_name, on_progress))]
     fn reads_whole<'py>(
         &self,
         py: Python<'py>,
         texts: &Bound<'py, PyAny>,
         prompt: Given<'py>,
         prompt_name: Given<'py>,
+        on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Vec<bool>> {
         let prompt = GivenPrompt::new(&prompt, &prompt_name)?;
         let prompt = prompt.get(py)?;
         let texts = arguments::texts("texts", texts)?;
-        detached_with_progress(py, None, |observer| self.inner.reads_whole(&texts, prompt, observer))
+        detached_with_progress(py, on_progress.as_ref(), |observer| {
+            self.inner.reads_whole(&texts, prompt, observer)
+        })
     }
 
     /// For each document the ranges of its characters that are read whole.
-    #[pyo3(signature = (texts, *, overlap, prompt, prompt_name))]
+    #[pyo3(signature = (texts, *, overlap, prompt, prompt_name, on_progress))]
     fn windows<'py>(
         &self,
         py: Python<'py>,
@@ -266,12 +269,15 @@ impl Model {
         overlap: Given<'py>,
         prompt: Given<'py>,
         prompt_name: Given<'py>,
+        on_progress: Option<Py<PyAny>>,
     ) -> PyResult<Vec<Vec<(usize, usize)>>> {
         let overlap = arguments::optional_count("overlap", &overlap)?;
         let prompt = GivenPrompt::new(&prompt, &prompt_name)?;
         let prompt = prompt.get(py)?;
         let texts = arguments::texts("texts", texts)?;
-        detached_with_progress(py, None, |observer| self.inner.windows(&texts, prompt, overlap, observer))
+        detached_with_progress(py, on_progress.as_ref(), |observer| {
+            self.inner.windows(&texts, prompt, overlap, observer)
+        })
     }
 
     /// Why a document matches a query: score, similarities, the two texts, matches and weighted spans.
