@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from chandelier.exceptions import ArgumentError
+from chandelier.store.documents import checked_text
 
 if TYPE_CHECKING:
     from chandelier.models import ColBERT
@@ -66,11 +67,10 @@ def scored_vectors(model: ColBERT, query: str) -> int:
 
 def checked_question(query: object) -> str:
     """A query that asks something."""
-    if not isinstance(query, str):
-        raise ArgumentError(f"query: got {type(query).__name__}, wanted a str", argument="query")
-    if not query.strip():
+    question = checked_text("query", query)
+    if not question.strip():
         raise ArgumentError("query: got an empty text, wanted a question; nothing can match it", argument="query")
-    return query
+    return question
 
 
 def checked_bool(name: str, value: object) -> bool:

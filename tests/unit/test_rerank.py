@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import pickle
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,8 +57,9 @@ def test_windows_share_as_many_tokens_as_asked(tiny: ColBERT) -> None:
         return len(tiny.windows([LONG], overlap=overlap)[0])
 
     assert windows(0) < windows(100)
-    with pytest.raises(ArgumentError, match="overlap"):
+    with pytest.raises(ArgumentError, match=r"^window_overlap: got 1000, wanted less than") as caught:
         windows(1000)
+    assert caught.value.argument == "window_overlap"
 
 
 def test_an_overlap_without_windows_is_refused(checkpoint: str) -> None:
@@ -75,18 +80,77 @@ def test_a_document_without_rows_is_named(goldens: Path) -> None:
     [
         ("one text", "documents: got str, wanted a list of str"),
         (["a", None], r"documents\[1\]: got NoneType, wanted a str"),
+        (["a", "a", "b \ud800"], r"documents\[2\]: got a lone surrogate at character 2"),
         ({"a": 1}, "documents: got dict"),
         (None, "documents: got NoneType"),
     ],
 )
 def test_what_is_no_list_of_texts_is_refused(checkpoint: str, documents: object, message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises(ArgumentError, match=message) as caught:
         Reranker(checkpoint).rerank(QUESTION, documents)  # type: ignore[arg-type]
+    assert caught.value.argument == "documents"
 
 
 def test_a_question_that_is_no_text_is_refused(checkpoint: str) -> None:
     with pytest.raises(ArgumentError, match="query: got list, wanted a str"):
         Reranker(checkpoint).rerank([QUESTION], ["a"])  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="query: got a lone surrogate at character 0"):
+        Reranker(checkpoint).rerank("\udfff?", ["a"])
+
+
+def test_a_document_that_no_window_holds_is_named_by_its_place(open_model: Callable[[str], ColBERT]) -> None:
+    """Not by the one among the different texts that are not known yet."""
+    model = ColBERT(open_model("h_modernbert_v5").name, document_length=5)
+    reranker = Reranker(model, long_documents="window")
+    reranker.rerank(QUESTION, ["the moon"])
+    with pytest.raises(ArgumentError, match=r"^documents\[3\]: got .* tokens, wanted characters of at most") as caught:
+        reranker.rerank(QUESTION, ["the moon", "the sea", "the sea", "the sea 🌊🌊🌊", "🌊🌊🌊"])
+    assert caught.value.argument == "documents"
+
+
+@pytest.mark.parametrize(
+    ("long_documents", "texts"),
+    [
+        ("truncate", [f"{number} " + "水 the " * 10_000 for number in range(200)]),
+        ("window", ["水 the " * 2_000_000]),
+    ],
+    ids=["many long texts", "one very long text"],
+)
+def test_a_rerank_that_is_cancelled_ends_while_it_looks_at_its_texts(
+    tiny: ColBERT, long_documents: Any, texts: list[str]
+) -> None:
+    reranker = Reranker(tiny, long_documents=long_documents)
+
+    async def cancelled() -> float:
+        task = asyncio.create_task(reranker.arerank(QUESTION, texts))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return time.process_time()
+
+    since = asyncio.run(cancelled())  # which waits for the worker thread
+    assert time.process_time() - since < 1.0, "all of it takes more than 10 seconds"
+
+
+def test_long_texts_are_cut_into_windows_only_where_windows_are_read(
+    tiny: ColBERT, report: Callable[[str], None]
+) -> None:
+    texts = [f"{number}: " + "The sea is deep and wide. " * 4000 for number in range(20)]
+    begun = time.process_time()
+    tiny.encode_documents(texts)
+    encoded = time.process_time() - begun
+    begun = time.process_time()
+    assert all(each.truncated for each in Reranker(tiny, cache_bytes=0).rerank(QUESTION, texts))
+    reranked = time.process_time() - begun
+    report(f"20 texts of 100,000 characters: encoded {encoded * 1e3:.0f} ms, reranked {reranked * 1e3:.0f} ms")
+    assert reranked < 2 * encoded + 0.1
+
+
+def test_white_space_that_is_cut_off_is_no_loss(tiny: ColBERT, open_model: Callable[[str], ColBERT]) -> None:
+    for model in (tiny, open_model("h_modernbert_v5")):
+        (found,) = Reranker(model).rerank(QUESTION, ["the sea" + "\n" * 5000])
+        assert not found.truncated
 
 
 def test_the_log_says_once_for_a_model_that_documents_are_cut(goldens: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -105,7 +169,7 @@ def test_rows_are_encoded_once(goldens: Path) -> None:
     texts = ["the moon", "the sea", "the moon"]
     first = Reranker(model, cache_bytes=1 << 20).rerank(QUESTION, texts)
     cache = shared_cache(model, 1 << 20)
-    assert len(cache) == 4  # rows and windows of each
+    assert len(cache) == 4  # rows of each, and whether it was read whole
     kept = cache.get("rows", texts)
     assert Reranker(model, cache_bytes=1 << 20).rerank(QUESTION, texts) == first
     again = cache.get("rows", texts)
@@ -118,6 +182,17 @@ def test_a_cache_belongs_to_one_model(goldens: Path) -> None:
     one, other = (ColBERT(goldens / case / "checkpoint") for case in ("a_bert_pylate", "d_bert_stanford"))
     Reranker(one, cache_bytes=1 << 20).rerank(QUESTION, ["the moon"])
     assert shared_cache(other, 1 << 20).get("rows", ["the moon"]) == [None]
+
+
+def test_a_model_has_one_cache_of_the_largest_size_asked_for(goldens: Path) -> None:
+    model = ColBERT(goldens / "a_bert_pylate" / "checkpoint")
+    sizes = [6_000, 20_000, 9_000, 10_000]
+    for number, size in enumerate(sizes):
+        Reranker(model, cache_bytes=size).rerank(QUESTION, [f"the moon {number} {part}" for part in range(9)])
+    (cache,) = {id(one): one for one in (shared_cache(model, size) for size in sizes)}.values()
+    assert 10_000 < cache.nbytes <= cache.limit == 20_000
+    Reranker(model, cache_bytes=0).rerank(QUESTION, ["the sea"])
+    assert cache.get("rows", ["the sea"]) == [None]
 
 
 def test_nothing_is_opened_by_making_and_pickling(checkpoint: str) -> None:

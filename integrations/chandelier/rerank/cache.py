@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,7 +22,7 @@ class TextCache:
     """Values by kind and text, the least recently used dropped first.
 
     Args:
-        limit: Bytes, of values and what is kept beside them.
+        limit: Bytes, of values and what is kept beside them; may be raised later.
     """
 
     def __init__(self, limit: int) -> None:
@@ -50,6 +50,18 @@ class TextCache:
                     self._entries.move_to_end(key)
             return [self._entries.get(key, (None, 0))[0] for key in keys]
 
+    def completed(
+        self, kind: str, texts: Sequence[str], make: Callable[[list[str]], Sequence[Any]], size: Callable[[Any], int]
+    ) -> dict[str, Any]:
+        """The value of each text; `make` is asked for those that are not here, and they are kept."""
+        values = dict(zip(texts, self.get(kind, texts), strict=True))
+        missing = [text for text, value in values.items() if value is None]
+        if missing:
+            made = make(missing)
+            self.put(kind, missing, made, [size(value) for value in made])
+            values.update(zip(missing, made, strict=True))
+        return values
+
     def put(self, kind: str, texts: Sequence[str], values: Sequence[Any], sizes: Sequence[int]) -> None:
         """Keep values of so many bytes; those that are larger than the limit are not kept."""
         if not self.limit:
@@ -72,7 +84,7 @@ def _key(kind: str, text: str) -> bytes:
 
 
 _LOCK = threading.Lock()
-_CACHES: WeakKeyDictionary[ColBERT, dict[int, TextCache]] = WeakKeyDictionary()
+_CACHES: WeakKeyDictionary[ColBERT, TextCache] = WeakKeyDictionary()
 
 
 def _after_fork() -> None:
@@ -87,6 +99,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def shared_cache(model: ColBERT, limit: int) -> TextCache:
-    """The cache of all who use this handle with this limit; it goes when the handle goes."""
+    """The cache of all who use this handle; it has the largest limit that anybody asked for, and goes with the handle.
+
+    Who asks for 0 gets one of its own, which keeps nothing.
+    """
+    if not limit:
+        return TextCache(0)
     with _LOCK:
-        return _CACHES.setdefault(model, {}).setdefault(limit, TextCache(limit))
+        cache = _CACHES.setdefault(model, TextCache(limit))
+        cache.limit = max(cache.limit, limit)
+        return cache

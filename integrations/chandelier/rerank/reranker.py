@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from chandelier.exceptions import ArgumentError, ShapeError
 from chandelier.explanation import Explanation
@@ -21,6 +22,7 @@ from chandelier.multivectors import Float32Array, FloatArray, checked_count
 from chandelier.rerank.cache import shared_cache
 from chandelier.scores import Normalization, Scoring, checked_bool, checked_question
 from chandelier.shared import ModelHandle
+from chandelier.store.documents import checked_text
 
 __all__ = ["CACHE_BYTES", "Reranked", "Reranker"]
 
@@ -31,6 +33,9 @@ PORTION = 256
 
 PLACE_BYTES = 120
 """A pair of numbers in a list."""
+
+_Watch: TypeAlias = Callable[[int], None]
+"""What long work calls now and then: it raises if nobody waits for the result any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +71,8 @@ class Reranker:
     """Orders texts by their MaxSim with a query: what the adapters of all frameworks share.
 
     Nothing is opened before it is needed. Models are shared by all of a process that name the same checkpoint with the
-    same settings (`chandelier.shared`), rows of documents by all that also have the same `cache_bytes`. Threads may
-    share a reranker; it pickles and copies without weights.
+    same settings (`chandelier.shared`), and so are rows of documents. Threads may share a reranker; it pickles and
+    copies without weights.
 
     Args:
         model: The checkpoint's folder or hub name, or an open `ColBERT`.
@@ -79,7 +84,8 @@ class Reranker:
             that overlap, and the best window is its score.
         window_overlap: Tokens that neighbouring windows share; None for a quarter of a window.
         explain: Whether to say which words matched; costs about as much as encoding what is returned once more.
-        cache_bytes: How many bytes of encoded documents to keep for later calls, 64 MiB by default; 0 for none.
+        cache_bytes: How many bytes of encoded documents to keep for later calls, 64 MiB by default; 0 to keep and use
+            none. All rerankers of one open model share what is kept, as much as the most generous of them allows.
         model_kwargs: Arguments of `ColBERT` for a model that is given by name, but for `token`.
 
     Raises:
@@ -192,13 +198,13 @@ class Reranker:
         scoring = self._scoring if score_threshold is None else replace(self._scoring, threshold=score_threshold)
         if not texts:
             return []
-        model = self.model
-        rows = model.encode_queries([question])[0]
-        pieces, truncated = self._pieces(model, texts)
+        model, watch = self.model, partial(_stop_if, stop)
+        rows = model.encode_queries([question], progress=watch)[0]
+        pieces, truncated = self._pieces(model, texts, watch)
         best: dict[int, tuple[float, tuple[int, int] | None]] = {}
         waiting = iter(pieces)
         while portion := list(islice(waiting, PORTION)):
-            for piece, score in zip(portion, self._maxsim(model, rows, portion, stop), strict=True):
+            for piece, score in zip(portion, self._maxsim(model, rows, portion, watch), strict=True):
                 if piece.document not in best or score > best[piece.document][0]:
                     best[piece.document] = score, piece.window
         found = [
@@ -207,26 +213,47 @@ class Reranker:
         ]
         found.sort(key=lambda each: -each.score)
         kept = [each for each in found if scoring.passes(each.score)][:top_n]
-        return [self._explained(model, question, texts[each.index], each) for each in kept] if self._explain else kept
+        return [self._explained(model, question, texts, each, watch) for each in kept] if self._explain else kept
 
-    def _pieces(self, model: ColBERT, texts: list[str]) -> tuple[list[_Piece], set[int]]:
+    def _pieces(self, model: ColBERT, texts: list[str], watch: _Watch) -> tuple[list[_Piece], set[int]]:
         """What is to be encoded, and which documents are not read to their end."""
-        windows = self._windows(model, list(dict.fromkeys(texts)))
-        long = {index for index, text in enumerate(texts) if len(windows[text]) > 1}
         if not self._has_windows:
-            if long:
-                _tell(model, len(long), len(texts))
-            return [_Piece(index, text, None) for index, text in enumerate(texts)], long
+            whole = self._read_whole(model, texts, watch)
+            cut = {index for index, text in enumerate(texts) if not whole[text]}
+            if cut:
+                _tell(model, len(cut), len(texts))
+            return [_Piece(index, text, None) for index, text in enumerate(texts)], cut
+        windows = self._windows(model, texts, watch)
         pieces = []
         for index, text in enumerate(texts):
-            if index in long:
+            if len(windows[text]) > 1:
                 pieces += [_Piece(index, text[start:end], (start, end)) for start, end in windows[text]]
             else:
                 pieces.append(_Piece(index, text, None))
         return pieces, set()
 
-    def _maxsim(self, model: ColBERT, query: Float32Array, pieces: list[_Piece], stop: threading.Event) -> list[float]:
-        rows = self._rows(model, list(dict.fromkeys(piece.text for piece in pieces)), stop)
+    def _read_whole(self, model: ColBERT, texts: list[str], watch: _Watch) -> dict[str, bool]:
+        """Of each text whether the model reads it to its end; white space there is no loss."""
+
+        def make(texts: list[str]) -> list[bool]:
+            return model.reads_whole([text.rstrip() for text in texts], progress=watch)
+
+        return shared_cache(model, self._cache_bytes).completed("whole", texts, make, lambda _: 0)
+
+    def _windows(self, model: ColBERT, texts: list[str], watch: _Watch) -> dict[str, list[tuple[int, int]]]:
+        """The windows of each text."""
+
+        def make(asked: list[str]) -> list[list[tuple[int, int]]]:
+            try:
+                return model.windows(asked, overlap=self._overlap, progress=watch)
+            except ArgumentError as error:
+                raise _in_own_words(error, asked, texts) from None
+
+        kind, cache = f"windows, overlap {self._overlap}", shared_cache(model, self._cache_bytes)
+        return cache.completed(kind, texts, make, lambda places: PLACE_BYTES * len(places))
+
+    def _maxsim(self, model: ColBERT, query: Float32Array, pieces: list[_Piece], watch: _Watch) -> list[float]:
+        rows = self._rows(model, [piece.text for piece in pieces], watch)
         for piece in pieces:
             if not len(rows[piece.text]):
                 message = "a skiplist leaves no row of it, so nothing can be compared; leave it out"
@@ -234,33 +261,19 @@ class Reranker:
         scores: list[float] = maxsim(query, [rows[piece.text] for piece in pieces]).tolist()
         return scores
 
-    def _windows(self, model: ColBERT, texts: list[str]) -> dict[str, list[tuple[int, int]]]:
-        """The windows of each text, from the cache or the model."""
-        cache, kind = shared_cache(model, self._cache_bytes), f"windows, overlap {self._overlap}"
-        windows = dict(zip(texts, cache.get(kind, texts), strict=True))
-        missing = [text for text, found in windows.items() if found is None]
-        if missing:
-            found = model.windows(missing, overlap=self._overlap)
-            cache.put(kind, missing, found, [PLACE_BYTES * len(places) for places in found])
-            windows.update(zip(missing, found, strict=True))
-        return windows
+    def _rows(self, model: ColBERT, texts: list[str], watch: _Watch) -> dict[str, FloatArray]:
+        """The rows of each text."""
 
-    def _rows(self, model: ColBERT, texts: list[str], stop: threading.Event) -> dict[str, FloatArray]:
-        """The rows of each text, from the cache or the model."""
-        cache = shared_cache(model, self._cache_bytes)
-        rows = dict(zip(texts, cache.get("rows", texts), strict=True))
-        missing = [text for text, found in rows.items() if found is None]
-        if missing:
-            encoded = list(model.encode_documents(missing, progress=partial(_stop_if, stop)))
-            if self._cache_bytes:  # copies: a view would keep all that was encoded with it
-                kept = [matrix.copy() for matrix in encoded]
-                cache.put("rows", missing, kept, [matrix.nbytes for matrix in kept])
-            rows.update(zip(missing, encoded, strict=True))
-        return rows
+        def make(texts: list[str]) -> list[FloatArray]:
+            encoded = model.encode_documents(texts, progress=watch)
+            # What is kept are copies: a view would keep all that was encoded with it.
+            return [matrix.copy() for matrix in encoded] if self._cache_bytes else list(encoded)
 
-    def _explained(self, model: ColBERT, query: str, text: str, found: Reranked) -> Reranked:
-        explanation = model.explain(query, text, window=found.window)
-        return Reranked(found.index, found.score, found.truncated, found.window, explanation)
+        return shared_cache(model, self._cache_bytes).completed("rows", texts, make, lambda matrix: int(matrix.nbytes))
+
+    def _explained(self, model: ColBERT, query: str, texts: list[str], found: Reranked, watch: _Watch) -> Reranked:
+        watch(0)
+        return replace(found, explanation=model.explain(query, texts[found.index], window=found.window))
 
 
 class _Stopped(Exception):
@@ -290,13 +303,20 @@ def _tell(model: ColBERT, count: int, of: int) -> None:
     )
 
 
+def _in_own_words(error: ArgumentError, asked: list[str], texts: list[str]) -> ArgumentError:
+    """An error of `ColBERT.windows` about some of the texts, as the reranker's own."""
+    message = str(error)
+    if error.argument == "overlap":
+        return ArgumentError(f"window_{message}", argument="window_overlap")
+    place = re.match(r"texts\[(\d+)\]", message)
+    if place is None:
+        return error
+    index = texts.index(asked[int(place[1])])
+    return ArgumentError(f"documents[{index}]{message[place.end() :]}", argument="documents")
+
+
 def _checked_texts(documents: Iterable[str]) -> list[str]:
     if isinstance(documents, (str, bytes, Mapping)) or not isinstance(documents, Iterable):
         got = type(documents).__name__
         raise ArgumentError(f"documents: got {got}, wanted a list of str", argument="documents")
-    texts = list(documents)
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            got = type(text).__name__
-            raise ArgumentError(f"documents[{index}]: got {got}, wanted a str", argument="documents")
-    return texts
+    return [checked_text(f"documents[{index}]", text) for index, text in enumerate(documents)]

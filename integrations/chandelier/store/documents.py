@@ -110,15 +110,16 @@ class UpsertReport:
 
 
 def checked_text(name: str, value: object) -> str:
-    """A str that UTF-8 can hold."""
+    """A str that UTF-8 can hold; `texts[3]` is one of the argument `texts`."""
+    argument = name.partition("[")[0]
     if not isinstance(value, str):
         hint = ": str(id)" if name == "id" else ""
-        raise ArgumentError(f"{name}: got {type(value).__name__}, wanted a str{hint}", argument=name)
+        raise ArgumentError(f"{name}: got {type(value).__name__}, wanted a str{hint}", argument=argument)
     try:
         value.encode()
     except UnicodeEncodeError as error:
         got = f"a lone surrogate at character {error.start}"
-        raise ArgumentError(f"{name}: got {got}, wanted text that UTF-8 can hold", argument=name) from None
+        raise ArgumentError(f"{name}: got {got}, wanted text that UTF-8 can hold", argument=argument) from None
     return str.__str__(value)
 
 
