@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +241,83 @@ def test_notes_name_words_of_the_query_only(tiny: ColBERT) -> None:
     assert "[MASK]" in explanation.query_tokens
     noted = [token for span in explanation_notes(explanation)["spans"] for token in span["query"]]
     assert sorted(noted) == ["moon", "the"]
+
+
+def test_what_another_thread_is_making_is_waited_for() -> None:
+    cache, begun, go_on, asked = TextCache(1 << 20), threading.Event(), threading.Event(), list[list[str]]()
+
+    def make(texts: list[str]) -> list[str]:
+        asked.append(texts)
+        if len(asked) == 1:
+            begun.set()
+            assert go_on.wait(10)
+        return [text.upper() for text in texts]
+
+    def completed(texts: list[str]) -> dict[str, str]:
+        return cache.completed("kind", texts, make, len, lambda _: None)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(completed, ["a", "b"])
+        assert begun.wait(10)
+        second = pool.submit(completed, ["b", "c", "a", "b"])
+        while len(asked) < 2:
+            time.sleep(0.001)
+        assert not second.done()
+        go_on.set()
+        assert first.result(10) == {"a": "A", "b": "B"}
+        assert second.result(10) == {"a": "A", "b": "B", "c": "C"}
+    assert asked == [["a", "b"], ["c"]]
+
+
+def test_who_waits_for_a_thread_that_fails_does_its_work() -> None:
+    cache, begun, go_on = TextCache(1 << 20), threading.Event(), threading.Event()
+
+    def fail(_: list[str]) -> list[str]:
+        begun.set()
+        assert go_on.wait(10)
+        raise KeyError("cancelled")
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(cache.completed, "kind", ["a"], fail, len, lambda _: None)
+        assert begun.wait(10)
+        second = pool.submit(cache.completed, "kind", ["a"], lambda texts: texts, len, lambda _: None)
+        go_on.set()
+        with pytest.raises(KeyError):
+            first.result(10)
+        assert second.result(10) == {"a": "a"}
+
+
+def test_who_waits_can_be_told_to_stop() -> None:
+    cache, begun, go_on = TextCache(1 << 20), threading.Event(), threading.Event()
+
+    def make(texts: list[str]) -> list[str]:
+        begun.set()
+        assert go_on.wait(10)
+        return texts
+
+    def stop(_: int) -> None:
+        raise InterruptedError
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(cache.completed, "kind", ["a"], make, len, lambda _: None)
+        assert begun.wait(10)
+        with pytest.raises(InterruptedError):
+            cache.completed("kind", ["a"], make, len, stop)
+        go_on.set()
+        assert first.result(10) == {"a": "a"}
+
+
+def test_what_is_too_large_to_be_kept_is_given_all_the_same() -> None:
+    cache = TextCache(10)
+    assert cache.completed("kind", ["a", "b", "a"], lambda texts: texts, len, lambda _: None) == {"a": "a", "b": "b"}
+    assert len(cache) == 0
+
+
+def test_a_window_is_explained_and_not_the_beginning(minilm: ColBERT) -> None:
+    text = "The sea is deep. " * 80 + "Paris is the capital of France."
+    (found,) = Reranker(minilm, long_documents="window", explain=True).rerank(QUESTION, [text])
+    assert found.window is not None
+    assert found.window[0] > 0
+    assert found.explanation is not None
+    assert found.explanation.document_seen == found.window
+    assert found.score == pytest.approx(found.explanation.score / 32, rel=1e-5)

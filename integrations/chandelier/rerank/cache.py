@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -29,6 +29,7 @@ class TextCache:
         self.limit = limit
         self._lock = threading.Lock()
         self._entries: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
+        self._in_making: dict[bytes, threading.Event] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -51,16 +52,55 @@ class TextCache:
             return [self._entries.get(key, (None, 0))[0] for key in keys]
 
     def completed(
-        self, kind: str, texts: Sequence[str], make: Callable[[list[str]], Sequence[Any]], size: Callable[[Any], int]
+        self,
+        kind: str,
+        texts: Sequence[str],
+        make: Callable[[list[str]], Sequence[Any]],
+        size: Callable[[Any], int],
+        watch: Callable[[int], None],
     ) -> dict[str, Any]:
-        """The value of each text; `make` is asked for those that are not here, and they are kept."""
-        values = dict(zip(texts, self.get(kind, texts), strict=True))
-        missing = [text for text, value in values.items() if value is None]
-        if missing:
-            made = make(missing)
-            self.put(kind, missing, made, [size(value) for value in made])
-            values.update(zip(missing, made, strict=True))
+        """The value of each text; `make` is asked for those that are not here, and they are kept.
+
+        What another thread is making is waited for instead of being made twice; meanwhile `watch` is asked every 50 ms
+        and may raise.
+        """
+        missing = list(dict.fromkeys(texts))
+        if not self.limit:
+            return dict(zip(missing, make(missing), strict=True))
+        values: dict[str, Any] = {}
+        while missing:
+            found = zip(missing, self.get(kind, missing), strict=True)
+            values.update((text, value) for text, value in found if value is not None)
+            mine, others = self._claimed(kind, [text for text in missing if text not in values])
+            try:
+                made = make(list(mine)) if mine else []
+                self.put(kind, list(mine), made, [size(value) for value in made])
+                values.update(zip(mine, made, strict=True))
+            finally:
+                self._release(mine.values())
+            for event in others.values():
+                while not event.wait(0.05):
+                    watch(0)
+            missing = list(others)  # whoever made them may have failed, or they were too large to be kept
         return values
+
+    def _claimed(self, kind: str, texts: list[str]) -> tuple[dict[str, bytes], dict[str, threading.Event]]:
+        """Which of the texts are this thread's to make, by their keys, and which another's, by its event."""
+        mine, others = dict[str, bytes](), dict[str, threading.Event]()
+        keys = [_key(kind, text) for text in texts]
+        with self._lock:
+            for text, key in zip(texts, keys, strict=True):
+                if key in self._in_making:
+                    others[text] = self._in_making[key]
+                else:
+                    self._in_making[key] = threading.Event()
+                    mine[text] = key
+        return mine, others
+
+    def _release(self, keys: Iterable[bytes]) -> None:
+        with self._lock:
+            for key in keys:
+                self._in_making.pop(key).set()
 
     def put(self, kind: str, texts: Sequence[str], values: Sequence[Any], sizes: Sequence[int]) -> None:
         """Keep values of so many bytes; those that are larger than the limit are not kept."""

@@ -238,7 +238,7 @@ class Reranker:
         def make(texts: list[str]) -> list[bool]:
             return model.reads_whole([text.rstrip() for text in texts], progress=watch)
 
-        return shared_cache(model, self._cache_bytes).completed("whole", texts, make, lambda _: 0)
+        return shared_cache(model, self._cache_bytes).completed("whole", texts, make, lambda _: 0, watch)
 
     def _windows(self, model: ColBERT, texts: list[str], watch: _Watch) -> dict[str, list[tuple[int, int]]]:
         """The windows of each text."""
@@ -250,7 +250,7 @@ class Reranker:
                 raise _in_own_words(error, asked, texts) from None
 
         kind, cache = f"windows, overlap {self._overlap}", shared_cache(model, self._cache_bytes)
-        return cache.completed(kind, texts, make, lambda places: PLACE_BYTES * len(places))
+        return cache.completed(kind, texts, make, lambda places: PLACE_BYTES * len(places), watch)
 
     def _maxsim(self, model: ColBERT, query: Float32Array, pieces: list[_Piece], watch: _Watch) -> list[float]:
         rows = self._rows(model, [piece.text for piece in pieces], watch)
@@ -269,7 +269,8 @@ class Reranker:
             # What is kept are copies: a view would keep all that was encoded with it.
             return [matrix.copy() for matrix in encoded] if self._cache_bytes else list(encoded)
 
-        return shared_cache(model, self._cache_bytes).completed("rows", texts, make, lambda matrix: int(matrix.nbytes))
+        cache = shared_cache(model, self._cache_bytes)
+        return cache.completed("rows", texts, make, lambda matrix: int(matrix.nbytes), watch)
 
     def _explained(self, model: ColBERT, query: str, texts: list[str], found: Reranked, watch: _Watch) -> Reranked:
         watch(0)
