@@ -190,19 +190,19 @@ class ColBERT:
     def arguments(self) -> dict[str, Any]:
         """What the handle was opened with, as plain JSON: `ColBERT(**model.arguments)` opens it again.
 
-        `model_name_or_path` and whatever is not at its default, as it was given, but never the token. A handle of
-        `from_bert` also has `from_bert: True`, for `chandelier.shared.shared_model`. To hold a hub model to its
-        commit, set `revision` to `model.revision`.
+        `model_name_or_path`, of a folder the absolute path, and whatever is not at its default, but never the token. A
+        handle of `from_bert` also has `from_bert: True`, for `chandelier.shared.shared_model`. To hold a hub model to
+        its commit, set `revision` to `model.revision`.
 
         Examples:
             >>> ColBERT("tests/goldens/a_bert_pylate/checkpoint", query_length=24).arguments
-            {'model_name_or_path': 'tests/goldens/a_bert_pylate/checkpoint', 'query_length': 24}
+            {'model_name_or_path': '/...tests/goldens/a_bert_pylate/checkpoint', 'query_length': 24}
         """
         hub = {name: getattr(self._hub, name) for name in ("revision", "cache_dir", "local_files_only")}
         given = {name: value for name, value in {**hub, **self._arguments}.items() if value != _DEFAULTS.get(name)}
         if "skiplist_words" in given:
             given["skiplist_words"] = list(given["skiplist_words"])
-        return {"model_name_or_path": self._name, **given}
+        return {"model_name_or_path": self._path if self._revision is None else self._name, **given}
 
     @property
     def dim(self) -> int:

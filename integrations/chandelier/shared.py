@@ -6,8 +6,10 @@ import inspect
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from chandelier.exceptions import ArgumentError
 from chandelier.models import ColBERT, from_bert
@@ -15,7 +17,12 @@ from chandelier.multivectors import checked_path
 
 __all__ = ["ModelHandle", "release_models", "shared_model"]
 
-KNOBS = frozenset(inspect.signature(ColBERT).parameters) - {"model_name_or_path", "token"} | {"from_bert"}
+KNOBS = {
+    name: (parameter.annotation.removesuffix(" | None"), parameter.default)
+    for name, parameter in inspect.signature(from_bert).parameters.items()
+    if name not in ("path", "token")
+} | {"from_bert": ("bool", False)}
+"""Of each setting the type and what it is if it is not given."""
 
 
 class _Shared:
@@ -60,19 +67,19 @@ def shared_model(model_name_or_path: str | os.PathLike[str], **settings: Any) ->
         True
     """
     settings = checked_settings(settings)
-    name = checked_path("model_name_or_path", model_name_or_path)
-    place = os.path.realpath(name) if os.path.isdir(name) else name
-    key = json.dumps([place, settings], sort_keys=True)
+    place = checked_place("model_name_or_path", model_name_or_path)
+    key = json.dumps([os.path.realpath(place) if os.path.isdir(place) else place, settings], sort_keys=True)
     with SHARED.lock:
-        if key in SHARED.models:
-            return SHARED.models[key]
+        model = SHARED.models.get(key)
         opening = SHARED.opening.setdefault(key, threading.Lock())
+    if model is not None:
+        return model
     with opening:
-        if key not in SHARED.models:
-            arguments = dict(settings)
-            is_bert = arguments.pop("from_bert", False)
-            SHARED.models[key] = (from_bert if is_bert else ColBERT)(name, **arguments)
-        return SHARED.models[key]
+        model = SHARED.models.get(key)
+        if model is None:
+            is_bert = settings.pop("from_bert", False)
+            model = SHARED.models[key] = (from_bert if is_bert else ColBERT)(place, **settings)
+        return model
 
 
 def release_models() -> None:
@@ -81,33 +88,66 @@ def release_models() -> None:
         SHARED.models.clear()
 
 
+def checked_place(argument: str, model: str | os.PathLike[str]) -> str:
+    """A folder by its absolute path, which stays the same one wherever the process goes; a hub name as it is."""
+    path = checked_path(argument, model)
+    return os.path.abspath(path) if isinstance(model, os.PathLike) or os.path.isdir(path) else path
+
+
 def checked_settings(settings: Mapping[str, Any] | None, argument: str = "") -> dict[str, Any]:
     """Settings as plain values, without those that say nothing; `argument` is where they were given."""
     if settings is not None and not isinstance(settings, Mapping):
         got = type(settings).__name__
         raise ArgumentError(f"{argument}: got {got}, wanted a mapping of arguments of ColBERT", argument=argument)
-    place = f"{argument}." if argument else ""
     checked: dict[str, Any] = {}
     for name, value in (settings or {}).items():
-        if name == "token":
-            message = "a token would be written into traces and files; set HF_TOKEN, or log in with the hub's client"
-            raise ArgumentError(f"{place}token: {message}", argument=argument or "token")
-        if name not in KNOBS:
-            message = f"{place}{name}: unknown, wanted one of {', '.join(sorted(KNOBS))}"
-            raise ArgumentError(message, argument=argument or str(name))
-        if isinstance(value, os.PathLike):
-            value = os.fspath(value)
-        elif not isinstance(value, (str, bool, int, type(None))):
-            value = [str(word) for word in value]  # `skiplist_words`, of which a generator would be gone
-        if value is not None:
+        try:
+            value = _checked_setting(name, value)
+        except ArgumentError as error:
+            place = f"{argument}." if argument else ""
+            raise ArgumentError(f"{place}{error}", argument=argument or str(name)) from None
+        if value != KNOBS[name][1]:
             checked[name] = value
     return checked
+
+
+def _checked_setting(name: str, value: Any) -> Any:
+    """A setting as JSON takes it."""
+    if name == "token":
+        message = "a token would be written into traces and files; set HF_TOKEN, or log in with the hub's client"
+        raise ArgumentError(f"token: {message}")
+    if name not in KNOBS:
+        raise ArgumentError(f"{name}: unknown, wanted one of {', '.join(sorted(KNOBS))}")
+    if value is None:
+        return KNOBS[name][1]
+    if name == "cache_dir":
+        return os.path.abspath(checked_path(name, value))
+    if name == "skiplist_words":
+        return _checked_words(name, value)
+    value = value.item() if isinstance(value, np.generic) else value
+    wanted = KNOBS[name][0]
+    kind = {"bool": bool, "int": int, "str": str}[wanted]
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+        raise ArgumentError(f"{name}: got {type(value).__name__}, wanted {wanted}")
+    return value
+
+
+def _checked_words(name: str, words: Any) -> list[str]:
+    """A list, since a generator would be gone after its first use."""
+    if isinstance(words, (str, bytes, Mapping)) or not isinstance(words, Iterable):
+        raise ArgumentError(f"{name}: got {type(words).__name__}, wanted a list of str")
+    words = list(words)
+    for index, word in enumerate(words):
+        if not isinstance(word, str):
+            raise ArgumentError(f"{name}[{index}]: got {type(word).__name__}, wanted a str")
+    return [str(word) for word in words]
 
 
 class ModelHandle:
     """A model that is opened when it is first needed, or one that was given.
 
-    It pickles without weights, and copies share the model.
+    It pickles as what opens the model again, a hub model at its commit, so that nothing is opened by unpickling, and
+    what is opened later is shared. Copies share the model.
 
     Args:
         model: The checkpoint's folder or hub name, or an open `ColBERT`.
@@ -126,9 +166,7 @@ class ModelHandle:
                 raise ArgumentError(message, argument="model_kwargs")
             self.name = self._given.name
         elif isinstance(model, (str, os.PathLike)):
-            self.name = checked_path("model", model)
-            if not self.name:
-                raise ArgumentError("model: got an empty str, wanted a folder or a hub name", argument="model")
+            self.name = checked_place("model", model)
         else:
             got = type(model).__name__
             raise ArgumentError(f"model: got {got}, wanted a folder, a hub name or a ColBERT", argument="model")
@@ -139,9 +177,21 @@ class ModelHandle:
         return {"model_name_or_path": self.name, **self.settings} if self._given is None else self._given.arguments
 
     @property
-    def is_given(self) -> bool:
-        """Whether an open model was given."""
-        return self._given is not None
+    def pinned_arguments(self) -> dict[str, Any]:
+        """The same; a hub model that is open is held to its commit."""
+        if self._given is None or self._given.revision is None:
+            return self.arguments
+        return {**self._given.arguments, "revision": self._given.revision}
+
+    def __copy__(self) -> ModelHandle:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ModelHandle:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        settings = self.pinned_arguments
+        return ModelHandle, (settings.pop("model_name_or_path"), settings)
 
     def open(self) -> ColBERT:
         """The model, opened now if it was not yet."""

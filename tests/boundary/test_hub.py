@@ -277,6 +277,33 @@ def test_cache_dir(world: World, local: dict[str, Any]) -> None:
     assert "HubMissingError" in world.open("house/plain", local_files_only=True)["kinds"]
 
 
+def test_what_an_adapter_pickles_opens_the_same_commit_when_it_is_needed(world: World) -> None:
+    code = """if True:
+        import pickle
+        from pathlib import Path
+        from chandelier import ColBERT
+        from chandelier.shared import SHARED, ModelHandle
+        if not Path("pickled").exists():
+            model = ColBERT("house/plain", token="good")
+            Path("pickled").write_bytes(pickle.dumps(ModelHandle(model)))
+            print(model.revision)
+        else:
+            pickled = Path("pickled").read_bytes()
+            handle = pickle.loads(pickled)
+            assert not SHARED.models and b"good" not in pickled
+            print(handle.open().revision)
+        """
+    repository = world.hub.repositories["house/plain"]
+    first = repository.branches["main"]
+    revisions = []
+    for _ in range(2):
+        arguments: dict[str, Any] = dict(cwd=world.home, env=environment(world.hub, world.home), timeout=60, check=True)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **arguments)
+        revisions.append(done.stdout.strip())
+        repository.add({**PLAIN, "README.md": b"a new commit"})
+    assert revisions == [first, first]
+
+
 def test_a_pickle_opens_the_same_commit_and_holds_no_token(world: World, local: dict[str, Any]) -> None:
     repository = world.hub.repositories["house/plain"]
     repository.token = "good"
