@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
+import datetime
 import gc
+import inspect
+import itertools
 import json
 import os
 import pickle
@@ -20,8 +24,9 @@ import pytest
 from loopback import QdrantLoopback
 from qdrant_client import QdrantClient, models
 
-from chandelier import ArgumentError, ColBERT, Document, LocalStore, MeanVector, Muvera, Store, StoreError
+from chandelier import ArgumentError, ColBERT, Document, LocalStore, MeanVector, ModelError, Muvera, Store, StoreError
 from chandelier.qdrant import Bm25, QdrantStore
+from chandelier.qdrant.description import described_client, opened_client
 from chandelier.qdrant_edge import QdrantEdgeStore
 from chandelier.shared import SHARED as MODELS
 from chandelier.shared import release_models
@@ -186,6 +191,51 @@ def client_with_a_password(server: QdrantLoopback) -> QdrantClient:
 
 
 @pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        ({"host": "me:pw@localhost"}, r"client\.host"),
+        ({"url": "http://localhost/?api-key=pw"}, r"client\.url"),
+        ({"location": "http://me:pw@localhost"}, r"client\.location"),
+        ({"host": "localhost", "prefix": "a?key=pw"}, r"client\.prefix"),
+    ],
+)
+def test_a_secret_in_an_address_is_not_written(where: dict[str, str], names: str) -> None:
+    with pytest.raises(ArgumentError, match=names) as caught:
+        described_client(QdrantClient(**where, check_compatibility=False))
+    assert "pw" not in str(caught.value)
+
+
+def test_folders_are_written_from_the_root_on(goldens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads a description may work in another folder."""
+    monkeypatch.chdir(tmp_path)
+    os.symlink(goldens / "a_bert_pylate" / "checkpoint", "model")
+    model = ColBERT("model")
+    client = QdrantClient(path="local")
+    stores: list[Store] = [
+        LocalStore(model, "notes.db"),
+        QdrantEdgeStore("shard", model),
+        QdrantStore(client, "notes", model),
+    ]
+    descriptions = [store.description for store in stores]  # type: ignore[attr-defined]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert (
+        [store.description["path"] for store in stores[:2]]
+        == [  # type: ignore[attr-defined]
+            description["path"] for description in descriptions[:2]
+        ]
+    )
+    for store in stores:
+        store.upsert(DOCUMENTS)
+        store.close()
+    client.close()
+    for description in descriptions:
+        assert description["model"] == {"model_name_or_path": str(tmp_path / "model")}
+        with open_store(description) as again:
+            assert again.count() == 2
+
+
+@pytest.mark.parametrize(
     ("made", "names"),
     [
         (lambda tiny, _: LocalStore(tiny), "in memory"),
@@ -227,14 +277,18 @@ def test_options_of_a_collection(tiny: ColBERT, tmp_path: Path) -> None:
     client.close()
 
 
+def local(**changed: Any) -> dict[str, Any]:
+    return {"type": "LocalStore", "model": {"model_name_or_path": "x"}, "path": "x", **changed}
+
+
 BAD: list[tuple[Any, str]] = [
     ("LocalStore", "store: got str"),
     ({}, r"store\.type: got None"),
     ({"type": "os.system"}, r"store\.type: got 'os.system', wanted one of LocalStore"),
     ({"type": ["LocalStore"]}, r"store\.type"),
     ({"type": "LocalStore", "path": "x"}, r"store\.model: missing"),
-    ({"type": "LocalStore", "model": "x"}, r"store\.model: got 'x'"),
-    ({"type": "LocalStore", "model": {}}, r"store\.model: got {}"),
+    ({"type": "LocalStore", "model": "x"}, r"store\.model: got str"),
+    ({"type": "LocalStore", "model": {}}, r"store\.model\.model_name_or_path: got NoneType"),
     ({"type": "LocalStore", "model": {"model_name_or_path": "x", "threds": 1}}, r"store\.model\.threds: unknown"),
     ({"type": "LocalStore", "model": {"model_name_or_path": "x", "token": "hf_secret"}}, r"store\.model\.token"),
     ({"type": "LocalStore", "model": {"model_name_or_path": "x"}, "pth": "x"}, r"store\.pth: unknown"),
@@ -247,6 +301,15 @@ BAD: list[tuple[Any, str]] = [
         {"type": "QdrantEdgeStore", "model": {"model_name_or_path": "x"}, "path": "x", "prefetch": {"type": "Muvera"}},
         r"store\.prefetch\.dim: missing",
     ),
+    ({"type": "LocalStore", "model": {"model_name_or_path": "x"}}, r"store\.path: missing .* LocalStore"),
+    (local(path=None), r"store\.path: missing .* LocalStore"),
+    (local(path=5), r"store\.path: got int, wanted a path"),
+    (local(path=""), r"store\.path: got str, wanted a path: a str that is not empty"),
+    (local(path="a\0b"), r"store\.path: got str, wanted a path"),
+    (local(memory_limit=datetime.date(2020, 1, 1)), r"store\.memory_limit: got date, which a file cannot hold"),
+    (local(model={"model_name_or_path": 5}), r"store\.model\.model_name_or_path: got int"),
+    (local(model={"token": "hf_secret"}), r"store\.model\.model_name_or_path: got NoneType"),
+    ({**local(), 5: 5}, r"store: got dict, which a file cannot hold"),
 ]
 
 
@@ -258,13 +321,61 @@ def test_a_description_that_is_none_is_refused_by_name(description: Any, names: 
         with pytest.raises(ArgumentError, match=names) as caught:
             opened(description)
         assert "hf_secret" not in str(caught.value)
+        assert caught.value.argument.startswith("store")
     assert not MODELS.models
+
+
+ODD = [5, -1, 0.5, float("nan"), True, "x", "\0", "\ud800", [], [1], [[]], {}, {"a": 1}, {"type": []}, None, 1 << 70]
+
+
+@pytest.mark.parametrize("kind", ["LocalStore", "QdrantEdgeStore", "QdrantStore"])
+def test_a_value_that_is_odd_opens_or_is_refused(
+    tiny: ColBERT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Whatever stands in a file by mistake, nothing but our own errors comes of it."""
+    monkeypatch.chdir(tmp_path)
+    made: Any = {"LocalStore": LocalStore, "QdrantEdgeStore": QdrantEdgeStore, "QdrantStore": QdrantStore}[kind]
+    for index, (name, value) in enumerate(itertools.product(inspect.signature(made).parameters, ODD)):
+        if kind == "QdrantStore":
+            place: dict[str, Any] = {"collection": "notes", "client": {"type": "QdrantClient", "path": str(index)}}
+        else:
+            place = {"path": str(index)}
+        description = {"type": kind, "model": tiny.arguments, **place, name: value}
+        with contextlib.suppress(ArgumentError, StoreError, ModelError, FileNotFoundError):
+            handle = StoreHandle(description)
+            json.dumps(handle.description)
+            handle.open()
+            handle.close()
 
 
 @pytest.mark.parametrize(
     ("client", "names"),
     [
-        ("http://localhost", r"store\.client: got 'http"),
+        ("http://localhost", r"store\.client: got str"),
+        ("xpathx", r"store\.client: got str"),
+        (None, r"store\.client: got NoneType"),
+        ({"type": ["QdrantClient"]}, r"store\.client: got the type \['QdrantClient'\]"),
+        ({"api_key": "s3cret"}, r"store\.client: got the type None"),
+        ({"type": "QdrantClient", "url": 5}, r"store\.client\.url: got int"),
+        ({"type": "QdrantClient", "port": "6333"}, r"store\.client\.port: got str"),
+        ({"type": "QdrantClient", "port": -1}, r"store\.client\.port: got -1, wanted 1 to 65,535"),
+        ({"type": "QdrantClient", "port": True}, r"store\.client\.port: got bool"),
+        ({"type": "QdrantClient", "https": "yes"}, r"store\.client\.https: got str, wanted a value of type bool"),
+        ({"type": "QdrantClient", "timeout": "5s"}, r"store\.client\.timeout: got str, wanted a number"),
+        ({"type": "QdrantClient", "path": 5}, r"store\.client\.path: got int"),
+        ({"type": "QdrantClient", "path": "\0"}, r"store\.client\.path: got str, wanted a path"),
+        ({"type": "QdrantClient", "location": ":memory:"}, r"store\.client\.location: got ':memory:'"),
+        ({"type": "QdrantClient", "location": "::bad::"}, r"store\.client: is none that can be made: .*::bad::"),
+        (
+            {"type": "QdrantClient", "url": "http://a", "host": "b"},
+            r"store\.client: is none that can be made: Only one",
+        ),
+        ({"type": "QdrantClient", "url": "ftp://a"}, r"store\.client: is none that can be made: Unknown scheme"),
+        ({"type": "QdrantClient", "url": "http://me:s3cret@a"}, r"store\.client\.url: .*QDRANT_API_KEY"),
+        ({"type": "QdrantClient", "url": "me:s3cret@a"}, r"store\.client\.url: .*QDRANT_API_KEY"),
+        ({"type": "QdrantClient", "url": "http://a/?api-key=s3cret"}, r"store\.client\.url: .*QDRANT_API_KEY"),
+        ({"type": "QdrantClient", "location": "http://a#s3cret"}, r"store\.client\.location: .*QDRANT_API_KEY"),
+        ({"type": "QdrantClient", "host": "me:s3cret@a"}, r"store\.client\.host: .*QDRANT_API_KEY"),
         ({"url": "http://localhost"}, r"store\.client"),
         ({"type": "Popen"}, r"store\.client"),
         ({"type": "QdrantClient", "api_key": "s3cret"}, r"store\.client\.api_key: unknown.*QDRANT_API_KEY"),
@@ -272,9 +383,33 @@ def test_a_description_that_is_none_is_refused_by_name(description: Any, names: 
 )
 def test_a_client_that_is_none_is_refused_by_name(tiny: ColBERT, client: Any, names: str) -> None:
     description = {"type": "QdrantStore", "model": tiny.arguments, "collection": "notes", "client": client}
-    with pytest.raises(ArgumentError, match=names) as caught:
+    for opened in (open_store, lambda description: StoreHandle(description).open()):
+        with pytest.raises(ArgumentError, match=names) as caught:
+            opened(description)
+        assert "s3cret" not in str(caught.value)
+        assert caught.value.argument.startswith("store")
+    if "can be made" not in names:
+        with pytest.raises(ArgumentError, match=names):
+            StoreHandle(description)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the client leaves its lock file open
+def test_a_folder_of_a_client_that_cannot_be_opened(tiny: ColBERT, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    client = {"type": "QdrantClient", "path": str(tmp_path / "file" / "folder")}
+    description = {"type": "QdrantStore", "model": tiny.arguments, "collection": "notes", "client": client}
+    with pytest.raises(StoreError, match=r"file/folder: cannot be opened: "):
         open_store(description)
-    assert "s3cret" not in str(caught.value)
+    description["client"] = {"type": "QdrantClient", "path": str(tmp_path / "local")}
+    with open_store(description), pytest.raises(StoreError, match=r"local: cannot be opened: .*already"):
+        open_store(description)
+
+
+def test_a_client_without_a_port_stays_without(server: QdrantLoopback) -> None:
+    client = QdrantClient(url="https://localhost", port=None, check_compatibility=False)
+    described = described_client(client)
+    assert described["port"] is None
+    assert opened_client(described).init_options["port"] is None
 
 
 class TestHandle:
@@ -307,6 +442,36 @@ class TestHandle:
         assert SHARED.lent == {}
         with open_store(description) as store:  # nobody holds the folder any more
             assert store.count() == 2
+
+    @pytest.mark.parametrize("kind", ["QdrantEdgeStore", "QdrantStore"])
+    def test_descriptions_are_equal_however_they_are_written(self, tiny: ColBERT, tmp_path: Path, kind: str) -> None:
+        """A folder of Qdrant is open once: who takes them for two cannot open the second."""
+        checkpoint = tiny.arguments["model_name_or_path"]
+        os.symlink(checkpoint, tmp_path / "model")
+        os.symlink(tmp_path, tmp_path / "here")
+        prefetch = {"type": "Muvera", "dim": tiny.dim}
+        one: dict[str, Any] = {"type": kind, "model": tiny.arguments, "prefetch": prefetch}
+        model = {"model_name_or_path": str(tmp_path / "model"), "device": "cpu", "dtype": "float32", "revision": None}
+        written: dict[str, Any] = {"pool_factor": 1, "payload_indexes": None, "sparse": None, "on_disk": True}
+        other = {"type": kind, "model": model, "prefetch": {**prefetch, "seed": Muvera(32).seed}, **written}
+        if kind == "QdrantEdgeStore":
+            one["path"] = str(tmp_path / "folder")
+            other["path"] = str(tmp_path / "here" / "folder")
+        else:
+            one |= {"collection": "notes", "client": {"type": "QdrantClient", "path": str(tmp_path / "folder")}}
+            client = {"type": "QdrantClient", "path": tmp_path / "here" / "folder", "prefer_grpc": False}
+            other |= {"collection": "notes", "client": client}
+        handles = [StoreHandle(one), StoreHandle(other)]
+        assert handles[0].open() is handles[1].open()
+        for handle in handles:
+            handle.close()
+
+    def test_what_becomes_of_a_description_does_not_touch_the_handle(self, description: dict[str, Any]) -> None:
+        given = copy.deepcopy(description)
+        handle = StoreHandle(given)
+        given["model"]["query_length"] = 8
+        handle.description["model"]["query_length"] = 9
+        assert handle.description == description
 
     def test_it_is_opened_again_after_it_was_closed(self, description: dict[str, Any]) -> None:
         handle = StoreHandle(description)

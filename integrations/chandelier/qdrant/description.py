@@ -5,75 +5,121 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from chandelier.exceptions import ArgumentError, StoreError
+from chandelier.multivectors import checked_path
 
-__all__ = ["described_client", "opened_client"]
+__all__ = ["checked_client", "described_client", "opened_client"]
 
 KEY = "QDRANT_API_KEY"
 CLIENTS: dict[str, type[QdrantClient] | type[AsyncQdrantClient]] = {
     "QdrantClient": QdrantClient,
     "AsyncQdrantClient": AsyncQdrantClient,
 }
-OPTIONS = {
-    "location": None,
-    "url": None,
-    "host": None,
-    "port": 6333,
-    "grpc_port": 6334,
-    "prefer_grpc": False,
-    "https": None,
-    "prefix": None,
-    "timeout": None,
-    "path": None,
-    "check_compatibility": True,
-    "pool_size": None,
+OPTIONS: dict[str, tuple[Any, Any]] = {
+    "location": (str, None),
+    "url": (str, None),
+    "host": (str, None),
+    "port": (int, 6333),
+    "grpc_port": (int, 6334),
+    "prefer_grpc": (bool, False),
+    "https": (bool, None),
+    "prefix": (str, None),
+    "timeout": (int | float, None),
+    "path": (str, None),
+    "check_compatibility": (bool, True),
+    "pool_size": (int, None),
 }
-"""What is kept, and the client's defaults."""
+"""What is kept, of what type it is, and the client's default."""
 
 IGNORED = frozenset({"api_key", "force_disable_check_same_thread", "local_inference_batch_size", "cloud_inference"})
 """What a store has no use for, or gets from elsewhere."""
 
 
 def described_client(client: QdrantClient | AsyncQdrantClient) -> dict[str, Any]:
-    """Where a client's server or folder is.
+    """Where a client's server or folder is; a folder from the root on.
 
     Raises:
         StoreError: If it is in memory.
         ArgumentError: If it was made with what a file cannot or must not hold.
     """
-    given = {name: value for name, value in client.init_options.items() if value is not None and name not in IGNORED}
+    given = {name: value for name, value in client.init_options.items() if name not in IGNORED}
     if given.get("location") == ":memory:":
         message = "client: is in memory, where nobody can open it again; give it a path, or a server"
         raise StoreError(message, store=":memory:")
     for name, value in given.items():
-        if name not in OPTIONS:
+        if name not in OPTIONS and value is not None:
             message = "is nothing for a file; make the store where it is used, and give it open"
             raise ArgumentError(f"client.{name}: {message}", argument="client")
-        if name in ("url", "location") and "@" in urlsplit(value).netloc:
-            message = "holds a password, which is nothing for a file; set QDRANT_API_KEY instead"
-            raise ArgumentError(f"client.{name}: {message}", argument="client")
-    kept = {name: given[name] for name, default in OPTIONS.items() if given.get(name, default) != default}
+    kept = {name: given[name] for name, (_, default) in OPTIONS.items() if given.get(name, default) != default}
+    _check_no_secret(kept, "client")
+    if "path" in kept:
+        kept["path"] = os.path.abspath(kept["path"])
     return {"type": "AsyncQdrantClient" if isinstance(client, AsyncQdrantClient) else "QdrantClient", **kept}
 
 
-def opened_client(description: Mapping[str, Any]) -> QdrantClient | AsyncQdrantClient:
-    """The client that is described, with the key of `QDRANT_API_KEY` if there is one and it has a server."""
-    if not isinstance(description, Mapping) or description.get("type") not in CLIENTS:
-        message = f"store.client: got {description!r}, wanted a mapping with the type {' or '.join(CLIENTS)}"
-        raise ArgumentError(message, argument="store")
+def checked_client(description: Any) -> dict[str, Any]:
+    """The options of a client that is described; nothing is opened.
+
+    Raises:
+        ArgumentError: If it is none that `described_client` writes; it names the place, and quotes no value.
+    """
+    if not isinstance(description, Mapping) or description.get("type") not in list(CLIENTS):
+        got = (
+            f"the type {description.get('type')!r}" if isinstance(description, Mapping) else type(description).__name__
+        )
+        raise _error("store.client", f"got {got}, wanted a mapping with the type {' or '.join(CLIENTS)}")
     options = {name: value for name, value in description.items() if name != "type"}
-    for name in options:
+    for name, value in options.items():
+        place = f"store.client.{name}"
         if name not in OPTIONS:
             hint = f"; a key comes from {KEY}" if "key" in str(name) else ""
-            message = f"unknown, wanted one of {', '.join(OPTIONS)}{hint}"
-            raise ArgumentError(f"store.client.{name}: {message}", argument="store")
+            raise _error(place, f"unknown, wanted one of {', '.join(OPTIONS)}{hint}")
+        kind = OPTIONS[name][0]
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool)):
+            wanted = "a number" if name == "timeout" else f"a value of type {kind.__name__}"
+            raise _error(place, f"got {type(value).__name__}, wanted {wanted}")
+        if name.endswith("port") and value is not None and not 0 < value < 1 << 16:
+            raise _error(place, f"got {value}, wanted 1 to 65,535")
     if options.get("path") is not None:
+        options["path"] = checked_path("store.client.path", options["path"])
+    if options.get("location") == ":memory:":
+        raise _error("store.client.location", "got ':memory:', where nothing stays; wanted a server, or a path")
+    _check_no_secret(options, "store.client")
+    return options
+
+
+def opened_client(description: Mapping[str, Any]) -> QdrantClient | AsyncQdrantClient:
+    """The client that is described, with the key of `QDRANT_API_KEY` if there is one and it has a server.
+
+    Raises:
+        ArgumentError: If there is no such client.
+        StoreError: If its folder cannot be opened.
+    """
+    options = checked_client(description)
+    folder = options.get("path")
+    if folder is not None:
         # A component is opened in one thread and runs in others.
         options["force_disable_check_same_thread"] = True
     elif os.environ.get(KEY):
         options["api_key"] = os.environ[KEY]
-    return CLIENTS[description["type"]](**options)
+    try:
+        return CLIENTS[description["type"]](**options)
+    except Exception as error:  # urllib3's, builtin ones, those of the folder's files
+        if folder is not None:
+            raise StoreError(f"{folder}: cannot be opened: {error}", store=folder) from error
+        raise _error("store.client", f"is none that can be made: {error}") from error
+
+
+def _check_no_secret(options: Mapping[str, Any], place: str) -> None:
+    """Refuses what may hold a password or a key: the user of an address, and all behind its path."""
+    for name in ("url", "location", "host", "prefix"):
+        if any(mark in (options.get(name) or "") for mark in "@?#"):
+            message = f"holds '@', '?' or '#', and so perhaps a secret, which is nothing for a file; set {KEY} instead"
+            raise _error(f"{place}.{name}", message)
+
+
+def _error(place: str, message: str) -> ArgumentError:
+    return ArgumentError(f"{place}: {message}", argument=place.split(".")[0])

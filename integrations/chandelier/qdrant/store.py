@@ -18,8 +18,9 @@ from chandelier.models import ColBERT
 from chandelier.multivectors import checked_count
 from chandelier.prefetch import PrefetchEncoder
 from chandelier.qdrant.client import ClientEngine
-from chandelier.qdrant.description import described_client, opened_client
+from chandelier.qdrant.description import checked_client, described_client, opened_client
 from chandelier.qdrant.failures import ERRORS, Patience, translated
+from chandelier.scores import checked_bool
 from chandelier.store.descriptions import description_of
 from chandelier.store.encoding import Encoding
 from chandelier.store.points.operations import Operations, layout_of
@@ -106,6 +107,10 @@ class QdrantStore(PointStore):
             raise ArgumentError(f"client: got {got}, wanted a QdrantClient or an AsyncQdrantClient", argument="client")
         if not isinstance(collection, str) or not collection:
             raise ArgumentError(f"collection: got {collection!r}, wanted a name", argument="collection")
+        if create_options is not None and not isinstance(create_options, Mapping):
+            got = type(create_options).__name__
+            message = f"create_options: got {got}, wanted a mapping of arguments of create_collection"
+            raise ArgumentError(message, argument="create_options")
         encoding = Encoding(model, pool_factor, protected_tokens)
         layout = layout_of(
             encoding,
@@ -136,7 +141,9 @@ class QdrantStore(PointStore):
         timeout = None if timeout is None else checked_count("timeout", timeout)
         options = create_options or {}
         name = f"collection {collection!r}" + _where(client)
-        engine = ClientEngine(client, collection, name, create_options=options, adopt=adopt, timeout=timeout)
+        engine = ClientEngine(
+            client, collection, name, create_options=options, adopt=checked_bool("adopt", adopt), timeout=timeout
+        )
         self._sends_ahead = not engine.is_local  # local mode belongs to the thread that made it
         self._is_async = isinstance(client, AsyncQdrantClient)
         self._operations = Operations(name, encoding, engine, layout, prefetch, sparse)
@@ -159,6 +166,11 @@ class QdrantStore(PointStore):
                 own making.
         """
         return description_of(QdrantStore, self.model, client=described_client(self._client), **self._given)
+
+    @staticmethod
+    def _check_description(client: Any, **_: Any) -> None:
+        """Refuses a client that there cannot be."""
+        checked_client(client)
 
     @classmethod
     def _from_description(cls, client: Mapping[str, Any], **arguments: Any) -> QdrantStore:

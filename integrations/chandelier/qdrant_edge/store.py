@@ -84,7 +84,7 @@ class QdrantEdgeStore(PointStore):
         pool_factor: int = 1,
         protected_tokens: int = 1,
     ) -> None:
-        folder = checked_path("path", path)
+        folder = os.path.abspath(checked_path("path", path))  # whatever becomes of the working directory
         encoding = Encoding(model, pool_factor, protected_tokens)
         layout = layout_of(
             encoding,

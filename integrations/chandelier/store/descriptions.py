@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from chandelier.exceptions import ArgumentError
-from chandelier.models import ColBERT
+from chandelier.models import _DEFAULTS, ColBERT
+from chandelier.multivectors import checked_path
 from chandelier.shared import checked_settings, shared_model
 from chandelier.store.protocol import Store
 
-__all__ = ["checked_description", "description_of", "open_store"]
+__all__ = ["checked_description", "description_of", "key_of", "open_store"]
 
 STORES = {
     "LocalStore": "chandelier.store.local",
@@ -60,9 +63,7 @@ def open_store(description: Mapping[str, Any]) -> Store:
     arguments = dict(checked_description(description))
     made = _class(arguments.pop("type"), STORES, "store.type")
     arguments["model"] = shared_model(**arguments["model"])
-    for name in ("prefetch", "sparse"):
-        if name in arguments:
-            arguments[name] = _encoder(arguments[name], f"store.{name}")
+    arguments.update(_encoders(arguments))
     opened: Store = getattr(made, "_from_description", made)(**arguments)
     return opened
 
@@ -71,23 +72,48 @@ def checked_description(description: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a description that `open_store` understands; nothing is opened for it."""
     if not isinstance(description, Mapping):
         raise _error("store", f"got {type(description).__name__}, wanted a description: store.description")
-    arguments = dict(description)
-    parameters = inspect.signature(_class(arguments.get("type"), STORES, "store.type")).parameters
+    arguments: dict[str, Any] = _plain(description, "store")
+    made = _class(arguments.get("type"), STORES, "store.type")
+    parameters = inspect.signature(made).parameters
     _check_names(arguments, parameters, "store")
-    model = arguments["model"]
-    if not isinstance(model, Mapping) or not isinstance(model.get("model_name_or_path"), str):
-        raise _error("store.model", f"got {model!r}, wanted the arguments of a model: model.arguments")
-    name = model["model_name_or_path"]
-    settings = {key: value for key, value in model.items() if key != "model_name_or_path"}
-    arguments["model"] = {"model_name_or_path": name, **checked_settings(settings, "store.model")}
-    for name in ("prefetch", "sparse"):
-        if name in arguments:
-            _encoder(arguments[name], f"store.{name}")
+    name, settings = _model(arguments["model"])
+    arguments["model"] = {"model_name_or_path": name, **settings}
+    if "path" in parameters:
+        if arguments.get("path") is None:
+            raise _error("store.path", f"missing in the description of a {arguments['type']}, wanted a path")
+        checked_path("store.path", arguments["path"])
+    _encoders(arguments)
+    if hasattr(made, "_check_description"):
+        made._check_description(**arguments)
     return arguments
+
+
+def key_of(description: Mapping[str, Any]) -> str:
+    """Equal for checked descriptions of the same store, however its folders are written, and with defaults or without.
+
+    Examples:
+        >>> description = {"type": "LocalStore", "path": "notes.db", "model": {"model_name_or_path": "your/colbert"}}
+        >>> key_of(description) == key_of({**description, "path": "./notes.db", "pool_factor": 1})
+        True
+    """
+    parameters = inspect.signature(_class(description["type"], STORES, "store.type")).parameters
+    given = {**description, **{name: _plain(made, name) for name, made in _encoders(description).items()}}
+    place = {name: value for name, value in given.items() if name == "type" or value != parameters[name].default}
+    name, settings = _model(description["model"])
+    plain = {name: value for name, value in settings.items() if value != _DEFAULTS.get(name)}
+    place["model"] = [os.path.realpath(name) if os.path.isdir(name) else name, plain]
+    client = description.get("client", {})
+    if client.get("path") is not None:
+        place["client"] = [client["type"], os.path.realpath(client["path"])]
+    if "path" in place:
+        place["path"] = os.path.realpath(place["path"])
+    return json.dumps(place, sort_keys=True)
 
 
 def description_of(made: type, model: ColBERT, **arguments: Any) -> dict[str, Any]:
     """The description of a store: its class, its model, and whatever is not at its default.
+
+    Folders are written from the root on: who reads it may work elsewhere.
 
     Raises:
         ArgumentError: If an argument is nothing that JSON holds, or an encoder of the caller's own.
@@ -95,13 +121,35 @@ def description_of(made: type, model: ColBERT, **arguments: Any) -> dict[str, An
     parameters = inspect.signature(made).parameters
     given = {name: value for name, value in arguments.items() if value != parameters[name].default}
     plain = {name: _plain(value, f"{made.__name__}: {name}") for name, value in given.items()}
-    return {"type": made.__name__, "model": model.arguments, **plain}
+    if "path" in plain:
+        plain["path"] = os.path.abspath(plain["path"])
+    opened_with = model.arguments
+    if os.path.isdir(opened_with["model_name_or_path"]):
+        opened_with["model_name_or_path"] = os.path.abspath(opened_with["model_name_or_path"])
+    return {"type": made.__name__, "model": opened_with, **plain}
+
+
+def _model(arguments: Any) -> tuple[str, dict[str, Any]]:
+    """The name of a model that is described, and its settings."""
+    if not isinstance(arguments, Mapping):
+        raise _error("store.model", f"got {type(arguments).__name__}, wanted the arguments of a model: model.arguments")
+    settings = dict(arguments)
+    name = checked_path("store.model.model_name_or_path", settings.pop("model_name_or_path", None))
+    return name, checked_settings(settings, "store.model")
+
+
+def _encoders(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The encoders that a description names."""
+    names = [name for name in ("prefetch", "sparse") if arguments.get(name) is not None]
+    return {name: _encoder(arguments[name], f"store.{name}") for name in names}
 
 
 def _plain(value: Any, place: str) -> Any:
     """A value as JSON holds it; an encoder by its name and its numbers."""
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import copy
 import os
 import threading
 import weakref
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chandelier.exceptions import ArgumentError
-from chandelier.store.descriptions import checked_description, open_store
+from chandelier.store.descriptions import checked_description, key_of, open_store
 from chandelier.store.protocol import Store
 
 __all__ = ["StoreHandle", "checked_store"]
@@ -79,7 +79,7 @@ class StoreHandle:
             ArgumentError: If the store was given, and is one that cannot be described: in memory, or of another maker.
         """
         if self._description is not None:
-            return dict(self._description)
+            return copy.deepcopy(self._description)
         try:
             description: dict[str, Any] = self._given.description  # type: ignore[union-attr]  # not of the protocol
         except AttributeError:
@@ -127,7 +127,7 @@ class StoreHandle:
 
 
 def _borrowed(description: dict[str, Any]) -> _Lent:
-    key = _key(description)
+    key = key_of(description)
     with SHARED.lock:
         lent = SHARED.lent.setdefault(key, _Lent())
         lent.users += 1
@@ -151,16 +151,6 @@ def _given_back(lent: _Lent) -> None:
         SHARED.lent = {key: other for key, other in SHARED.lent.items() if other is not lent}
         if lent.store is not None:
             lent.store.close()  # before another opens it: a folder of Qdrant Edge is open once
-
-
-def _key(description: dict[str, Any]) -> str:
-    """Equal for what is the same store, whatever way its folder is written."""
-    place = dict(description)
-    if "path" in place:
-        place["path"] = os.path.realpath(place["path"])
-    if "path" in place.get("client", {}):
-        place["client"] = {**place["client"], "path": os.path.realpath(place["client"]["path"])}
-    return json.dumps(place, sort_keys=True)
 
 
 def checked_store(store: object) -> Store:

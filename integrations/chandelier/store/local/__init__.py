@@ -87,7 +87,7 @@ class LocalStore(ThreadedStore):
         memory_limit: int | None = None,
     ) -> None:
         self._encoding = Encoding(model, pool_factor, protected_tokens)
-        if datatype is not None and datatype not in LITTLE_ENDIAN:
+        if datatype is not None and datatype not in ("float32", "float16"):
             raise ArgumentError(f"datatype: got {datatype!r}, wanted 'float32' or 'float16'", argument="datatype")
         if memory_limit is not None:
             memory_limit = checked_count("memory_limit", memory_limit, most=(1 << 63) - 1)

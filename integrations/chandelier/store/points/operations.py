@@ -12,6 +12,7 @@ import numpy.typing as npt
 from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.multivectors import Float32Array, MultiVectors, as_matrix
 from chandelier.prefetch import PrefetchEncoder
+from chandelier.scores import checked_bool
 from chandelier.store.documents import Document, Hit, checked_ids, point_uuid
 from chandelier.store.encoding import Asked, Encoding, Query, checked_search
 from chandelier.store.filters import parse, passes_everything
@@ -59,6 +60,7 @@ def layout_of(
     """What a collection must be like for a store with these options."""
     if datatype not in ("float16", "float32"):
         raise ArgumentError(f"datatype: got {datatype!r}, wanted 'float16' or 'float32'", argument="datatype")
+    checked_bool("on_disk", on_disk)
     if prefetch is not None:
         if not isinstance(prefetch, PrefetchEncoder) or isinstance(prefetch, type):
             raise ArgumentError(
