@@ -176,6 +176,8 @@ async def test_what_is_no_text_is_refused_by_name(checkpoint: str, given: Any, m
         {"top_k": "3"},
         {"meta_fields_to_embed": "title"},
         {"meta_fields_to_embed": [1]},
+        {"meta_fields_to_embed": 5},
+        {"meta_fields_to_embed": {"title": 1}},
         {"embedding_separator": None},
     ],
     ids=str,

@@ -283,7 +283,9 @@ class TestDictionaries:
         with pytest.raises(StoreError, match="in memory"):
             ColBERTRetriever(store).to_dict()
 
-    @pytest.mark.parametrize("parameter", [{"topk": 3}, {"filter_policy": "both"}])
+    @pytest.mark.parametrize(
+        "parameter", [{"topk": 3}, {"filter_policy": "both"}, {"filter_policy": ["merge"]}, {"filter_policy": None}]
+    )
     def test_a_bad_parameter_is_refused(self, tiny: ColBERT, tmp_path: Path, parameter: dict[str, Any]) -> None:
         store = {"type": "LocalStore", "model": tiny.arguments, "path": str(tmp_path / "notes.db")}
         given = ColBERTRetriever(store).to_dict()

@@ -205,7 +205,7 @@ def _ranked(documents: list[Document], headers: list[int], found: list[Reranked]
 def _checked_fields(names: Sequence[str] | None) -> list[str] | None:
     if names is None:
         return None
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         message = f"meta_fields_to_embed: got {names!r}, wanted a list of names"
         raise ArgumentError(message, argument="meta_fields_to_embed")
     return list(names)

@@ -118,8 +118,9 @@ class ColBERTRetriever:
     def from_dict(cls, data: dict[str, Any]) -> ColBERTRetriever:
         """The component that `to_dict` described; nothing is opened."""
         parameters = dict(data.get("init_parameters", {}))
-        if "filter_policy" in parameters:
-            parameters["filter_policy"] = FilterPolicy.from_str(parameters["filter_policy"])
+        name = parameters.get("filter_policy")
+        if isinstance(name, str):
+            parameters["filter_policy"] = FilterPolicy.from_str(name)
         return default_from_dict(cls, {**data, "init_parameters": parameters})
 
     def warm_up(self) -> None:
@@ -131,7 +132,11 @@ class ColBERTRetriever:
         await self._retrieval.handle.aopen()
 
     def close(self) -> None:
-        """Give a described store back; a store that was given stays open. The next run opens it again."""
+        """Give a described store back; a store that was given stays open. The next run opens it again.
+
+        Not while another thread runs the component: if nobody else uses the store, it is closed under that run, which
+        then fails with a `StoreError`.
+        """
         self._retrieval.handle.close()
 
     @component.output_types(documents=list[Document])

@@ -63,8 +63,9 @@ class ColBERTDocumentWriter:
     def from_dict(cls, data: dict[str, Any]) -> ColBERTDocumentWriter:
         """The component that `to_dict` described; nothing is opened."""
         parameters = dict(data.get("init_parameters", {}))
-        if "policy" in parameters:
-            parameters["policy"] = DuplicatePolicy.__members__.get(parameters["policy"], parameters["policy"])
+        name = parameters.get("policy")
+        if isinstance(name, str) and name in DuplicatePolicy.__members__:
+            parameters["policy"] = DuplicatePolicy[name]
         return default_from_dict(cls, {**data, "init_parameters": parameters})
 
     def warm_up(self) -> None:
@@ -76,7 +77,11 @@ class ColBERTDocumentWriter:
         await self._handle.aopen()
 
     def close(self) -> None:
-        """Give a described store back; a store that was given stays open. The next run opens it again."""
+        """Give a described store back; a store that was given stays open. The next run opens it again.
+
+        Not while another thread runs the component: if nobody else uses the store, it is closed under that run, which
+        then fails with a `StoreError`.
+        """
         self._handle.close()
 
     @component.output_types(documents_written=int)

@@ -110,7 +110,10 @@ class StoreHandle:
         return self.open() if self.is_open else await asyncio.to_thread(self.open)
 
     def close(self) -> None:
-        """Give a described store back; it is opened again when it is needed again."""
+        """Give a described store back; it is opened again when it is needed again.
+
+        A thread that still uses it finds it closed, unless another handle shares it.
+        """
         with self._lock:
             self._store = None
             if self._give_back is not None:
