@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hosts_contract import LONG, QUESTION, TEXTS, AsyncRerankContract, Item, RerankContract, Result, exact_scores
+from llama_index.core.bridge.pydantic import ValidationError
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.schema import (
     BaseNode,
@@ -419,6 +420,31 @@ class TestSerialisation:
         rerank = ColBERTRerank(model=checkpoint, callback_manager=manager)
         pickle.dumps(rerank)
         assert rerank.callback_manager is manager
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"token": "hf_secret"},
+            {"hf_token": "hf_secret"},
+            {"model_kwargs": {"token": "hf_secret"}},
+            {"model_kwargs": {"hf_token": "hf_secret", "query_length": 24}},
+            {"model_kwargs": {"token": "hf_secret"}, "top_n": 0},
+            {"model_kwargs": {"token": "hf_secret"}, "model": 5},
+        ],
+        ids=str,
+    )
+    def test_a_token_is_in_no_error(self, checkpoint: str, given: dict[str, Any]) -> None:
+        for made in (
+            lambda: ColBERTRerank(**{"model": checkpoint, **given}),
+            lambda: ColBERTRerank(**given),
+            lambda: ColBERTRerank.from_dict({"model": checkpoint, **given}),
+            lambda: ColBERTRerank.model_validate_json(json.dumps({"model": checkpoint, **given})),
+        ):
+            with pytest.raises(ValidationError, match="token") as caught:
+                made()
+            for text in (str(caught.value), repr(caught.value.errors()), caught.value.json()):
+                assert "hf_secret" not in text
+        assert "hf_secret" in str(given)
 
     def test_what_is_unknown_is_refused_there_too(self, checkpoint: str) -> None:
         written = ColBERTRerank(model=checkpoint).to_dict()

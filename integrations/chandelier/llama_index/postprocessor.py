@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from chandelier.llama_index.nodes import explained, noted, text_to_score, withou
 from chandelier.models import ColBERT
 from chandelier.rerank import CACHE_BYTES, Reranked, Reranker
 from chandelier.scores import Normalization, checked_question
-from chandelier.shared import ModelHandle, checked_settings
+from chandelier.shared import KNOBS, ModelHandle, checked_settings
 
 __all__ = ["ColBERTRerank"]
 
@@ -185,11 +185,20 @@ class ColBERTRerank(BaseNodePostprocessor):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_class_name(cls, fields: Any) -> Any:
-        """`model_dump` writes the name of the class too."""
-        if isinstance(fields, dict) and fields.get("class_name") == cls.class_name():
-            return {name: value for name, value in fields.items() if name != "class_name"}
-        return fields
+    def _known(cls, fields: Any) -> Any:
+        """The fields without the name of the class, which `model_dump` writes too.
+
+        Pydantic's errors hold what was given, so nothing under an unknown name, a token for instance, goes further.
+        """
+        if not isinstance(fields, dict):
+            return fields
+        known = {name: value if name in cls.model_fields else "..." for name, value in fields.items()}
+        if fields.get("class_name") == cls.class_name():
+            del known["class_name"]
+        settings = known.get("model_kwargs")
+        if isinstance(settings, Mapping):
+            known["model_kwargs"] = {name: value if name in KNOBS else "..." for name, value in settings.items()}
+        return known
 
     @field_validator("model", mode="plain")
     @classmethod
