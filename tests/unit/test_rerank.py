@@ -106,7 +106,7 @@ def test_a_document_that_no_window_holds_is_named_by_its_place(open_model: Calla
     reranker = Reranker(model, long_documents="window")
     reranker.rerank(QUESTION, ["the moon"])
     with pytest.raises(ArgumentError, match=r"^documents\[3\]: got .* tokens, wanted characters of at most") as caught:
-        reranker.rerank(QUESTION, ["the moon", "the sea", "the sea", "the sea 🌊🌊🌊", "🌊🌊🌊"])
+        reranker.rerank(QUESTION, ["the moon", "the sea", "the sea", "the sea 🌊🌊🌊"])
     assert caught.value.argument == "documents"
 
 
