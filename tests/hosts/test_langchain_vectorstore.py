@@ -382,8 +382,9 @@ async def test_an_embeddings_object_is_refused(store: Store, tiny: ColBERT, tmp_
     ):
         with pytest.raises(ArgumentError, match=named):
             await call(ColBERTVectorStore, "from_texts", TEXTS[:2], embedding, **options)
-    with pytest.raises(TypeError, match="collection_name"):
-        await call(ColBERTVectorStore, "from_texts", TEXTS[:2], tiny, collection_name="x")
+    for model in (tiny, tmp_path / "not-there"):  # which would be opened, and missed, first
+        with pytest.raises(TypeError, match="collection_name"):
+            await call(ColBERTVectorStore, "from_texts", TEXTS[:2], model, collection_name="x")
     assert set(SHARED.models) == opened
     assert store.count() == 0
     assert not list(tmp_path.iterdir())

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeAlias
 
 from langchain_core.documents import Document
+from pydantic import BeforeValidator
 
 from chandelier.exceptions import ArgumentError
 from chandelier.rerank import explanation_notes
 from chandelier.store import Hit
 
-__all__ = ["SCORE", "checked_documents", "document_of", "refuse_marginal_relevance", "refuse_unknown"]
+__all__ = ["SCORE", "Count", "checked_documents", "document_of", "refuse_marginal_relevance", "refuse_unknown"]
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ArgumentError(f"got {value}, wanted a whole number")
+    return value
+
+
+Count: TypeAlias = Annotated[int, BeforeValidator(_no_bool)]
+"""A whole number, where pydantic would take True for 1."""
 
 SCORE = "relevance_score"
 """The key of the metadata that holds a score; Cohere's, Jina's and FlashRank's rerankers use it too."""
@@ -24,20 +35,20 @@ def document_of(hit: Hit, **notes: Any) -> Document:
     return Document(id=hit.id, page_content=hit.text, metadata={**hit.metadata, **notes})
 
 
-def checked_documents(documents: Iterable[Document]) -> list[Document]:
-    """A list of documents with texts."""
-    if isinstance(documents, (str, bytes, dict, Document)):
+def checked_documents(documents: Iterable[Document], name: str = "documents") -> list[Document]:
+    """A list of documents with texts; errors call it by `name`."""
+    if isinstance(documents, (str, bytes, dict, Document)) or not isinstance(documents, Iterable):
         got = type(documents).__name__
-        raise ArgumentError(f"documents: got {got}, wanted a list of Document", argument="documents")
+        raise ArgumentError(f"{name}: got {got}, wanted a list of Document", argument=name)
     checked = list(documents)
     for index, document in enumerate(checked):
+        place = f"{name}[{index}]"
         if not isinstance(document, Document):
-            got = type(document).__name__
-            raise ArgumentError(f"documents[{index}]: got {got}, wanted a Document", argument="documents")
-        if not isinstance(document.page_content, str):
-            got = type(document.page_content).__name__
-            message = f"documents[{index}].page_content: got {got}, wanted a str"
-            raise ArgumentError(message, argument="documents")
+            raise ArgumentError(f"{place}: got {type(document).__name__}, wanted a Document", argument=name)
+        for field, wanted in (("page_content", str), ("metadata", dict)):
+            if not isinstance(getattr(document, field), wanted):
+                got = type(getattr(document, field)).__name__
+                raise ArgumentError(f"{place}.{field}: got {got}, wanted a {wanted.__name__}", argument=name)
     return checked
 
 

@@ -10,7 +10,7 @@ from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from pydantic import ConfigDict, SkipValidation, model_validator
 from typing_extensions import Self, override
 
-from chandelier.langchain.documents import SCORE, document_of, refuse_unknown
+from chandelier.langchain.documents import SCORE, Count, document_of, refuse_unknown
 from chandelier.retrieval import Retrieval, checked_store
 from chandelier.scores import Normalization
 from chandelier.store import Hit, Store
@@ -55,11 +55,11 @@ class ColBERTRetriever(BaseRetriever):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     store: SkipValidation[Store]
-    k: int = 4
+    k: Count = 4
     filter: Any = None
     score_normalization: Normalization = "query_length"
     score_threshold: float | None = None
-    depth: int | None = None
+    depth: Count | None = None
     explain: bool = False
     exact: bool = False
 

@@ -12,7 +12,9 @@ from pydantic import ConfigDict, model_validator
 from typing_extensions import Self, override
 
 from chandelier.exceptions import ArgumentError
+from chandelier.langchain.documents import Count, checked_documents
 from chandelier.multivectors import checked_count
+from chandelier.scores import checked_question
 
 __all__ = ["TwoStageRetriever"]
 
@@ -32,7 +34,8 @@ class TwoStageRetriever(BaseRetriever):
         candidates: How many the retriever is asked for, by its keyword `k`; None for as many as it finds by itself.
 
     Raises:
-        ValidationError: If an argument is none of these; it is a `ValueError`.
+        ValidationError: If an argument is none of these; it is a `ValueError`. For one call it is an `ArgumentError`,
+            and so it is for a query that asks nothing, and where the retriever finds what are no documents.
 
     Examples:
         >>> from chandelier.langchain import ColBERTRerank
@@ -48,8 +51,8 @@ class TwoStageRetriever(BaseRetriever):
 
     retriever: Runnable[str, list[Document]]
     reranker: BaseDocumentCompressor
-    k: int | None = None
-    candidates: int | None = None
+    k: Count | None = None
+    candidates: Count | None = None
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
@@ -66,12 +69,14 @@ class TwoStageRetriever(BaseRetriever):
         candidates: int | None = None,
         **per_call: Any,
     ) -> list[Document]:
-        asked = self._asked(k, candidates)
+        asked, question = self._asked(k, candidates), checked_question(query)
         child = RunnableConfig(callbacks=run_manager.get_child())
-        found = self.retriever.invoke(query, child, **asked._first(per_call))
-        reranker = asked._second()
-        documents = reranker.compress_documents(found, query, callbacks=run_manager.get_child()) if found else []
-        return list(documents)[: asked.k]
+        found = self.retriever.invoke(question, child, **asked._first(per_call))
+        documents, reranker = checked_documents(found, "retriever"), asked._second()
+        if not documents:
+            return []
+        best = reranker.compress_documents(documents, question, callbacks=run_manager.get_child())
+        return list(best)[: asked.k]
 
     @override
     async def _aget_relevant_documents(
@@ -83,12 +88,14 @@ class TwoStageRetriever(BaseRetriever):
         candidates: int | None = None,
         **per_call: Any,
     ) -> list[Document]:
-        asked = self._asked(k, candidates)
+        asked, question = self._asked(k, candidates), checked_question(query)
         child = RunnableConfig(callbacks=run_manager.get_child())
-        found = await self.retriever.ainvoke(query, child, **asked._first(per_call))
-        reranker = asked._second()
-        documents = await reranker.acompress_documents(found, query, callbacks=run_manager.get_child()) if found else []
-        return list(documents)[: asked.k]
+        found = await self.retriever.ainvoke(question, child, **asked._first(per_call))
+        documents, reranker = checked_documents(found, "retriever"), asked._second()
+        if not documents:
+            return []
+        best = await reranker.acompress_documents(documents, question, callbacks=run_manager.get_child())
+        return list(best)[: asked.k]
 
     def _asked(self, k: int | None, candidates: int | None) -> Self:
         """This retriever, but for what one call wants otherwise."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -310,6 +311,7 @@ class ColBERTVectorStore(VectorStore):
             ArgumentError: If `embedding` is something else, or there is a `store` too.
             PartialUpsertError: As `add_documents`; a new store is closed then.
         """
+        inspect.signature(cls).bind(store, **kwargs)  # before anything is opened for what the constructor refuses
         entries = entries_of_texts(texts, metadatas, ids, {})
         with ExitStack() as on_failure:
             over = _store(embedding, store, path)
@@ -334,6 +336,7 @@ class ColBERTVectorStore(VectorStore):
         **kwargs: Any,
     ) -> Self:
         """As `from_texts`."""
+        inspect.signature(cls).bind(store, **kwargs)  # before anything is opened for what the constructor refuses
         entries = entries_of_texts(texts, metadatas, ids, {})
         with ExitStack() as on_failure:
             over = await asyncio.to_thread(_store, embedding, store, path)
