@@ -236,6 +236,30 @@ class RerankContract(ABC):
             self.rerank(component, QUESTION, documents)
         )
 
+    def test_an_open_model_is_unpickled_when_it_is_needed(self, checkpoint: str, tmp_path: Path) -> None:
+        """Its folder is gone meanwhile, so whoever opened it at once would fail."""
+        place = tmp_path / "model"
+        place.symlink_to(checkpoint)
+        component = self.component(ColBERT(place, query_length=21), top_n=2)
+        wanted = self.read(self.rerank(component, QUESTION, self.documents(items())))
+        place.unlink()
+        other = pickle.loads(pickle.dumps(component))
+        with pytest.raises(FileNotFoundError):
+            self.rerank(other, QUESTION, self.documents(items()))
+        place.symlink_to(checkpoint)
+        assert self.read(self.rerank(other, QUESTION, self.documents(items()))) == wanted
+
+    def test_a_folder_stays_the_same_when_the_process_goes_elsewhere(
+        self, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(Path(checkpoint).parent)
+        components = [self.component(model, top_n=None) for model in ("checkpoint", Path("checkpoint"))]
+        components.append(self.component(ColBERT("checkpoint"), top_n=None))
+        monkeypatch.chdir(tmp_path)
+        for component in components:
+            for one in (component, copy.deepcopy(component), pickle.loads(pickle.dumps(component))):
+                assert len(self.rerank(one, QUESTION, self.documents(items()))) == len(TEXTS)
+
     def test_an_open_model_serves_as_well(self, checkpoint: str, tiny: ColBERT) -> None:
         assert self.ranked(tiny, items()) == self.ranked(checkpoint, items())
 

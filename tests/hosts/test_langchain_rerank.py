@@ -14,6 +14,7 @@ from langchain_classic.retrievers import ContextualCompressionRetriever, Ensembl
 from langchain_classic.retrievers.document_compressors import DocumentCompressorPipeline
 from langchain_core.documents import BaseDocumentCompressor, BaseDocumentTransformer, Document
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from pydantic import ValidationError
 
 from chandelier import ArgumentError, ColBERT
 from chandelier.langchain import ColBERTRerank, TwoStageRetriever
@@ -129,6 +130,7 @@ def test_what_is_changed_later_counts(checkpoint: str, documents: list[Document]
         ({"model": "x", "metadata_keys": "title"}, "metadata_keys"),
         ({"model": "x", "model_kwargs": None}, "model_kwargs"),
         ({"model": "x", "score_key": "explanation"}, "score_key: got 'explanation'"),
+        ({"model": "x", "top_n": True}, "top_n\n.*got True, wanted a whole number"),
         ({"model": "x", "window_overlap": 3}, "window_overlap: wanted only with long_documents='window'"),
         ({"model": "x", "modle_kwargs": {"token": "hf_secret"}}, "modle_kwargs"),
     ],
@@ -137,6 +139,42 @@ def test_bad_options_are_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named) as caught:
         ColBERTRerank(**options)
     assert "hf_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model_kwargs": {"token": "hf_secret"}},
+        {"model_kwargs": {"tokens": {"hub": "hf_secret"}}},
+        {"model_kwargs": {"revision": ["hf_secret"]}},
+        {"model_kwargs": "hf_secret"},
+        {"modle_kwargs": {"token": "hf_secret"}},
+        {"token": "hf_secret", "top_n": "hf_secret"},
+    ],
+    ids=str,
+)
+def test_an_error_holds_nothing_that_was_given(options: dict[str, Any]) -> None:
+    """Neither its text nor what collectors of logs read of it."""
+    for make in (lambda given: ColBERTRerank(**given), ColBERTRerank.model_validate):
+        given = {"model": "x", **copy.deepcopy(options)}
+        with pytest.raises(ValidationError) as caught:
+            make(given)
+        assert given == {"model": "x", **options}, "what the caller holds is left alone"
+        assert len(caught.value.errors()) == len(options)
+        told: BaseException | None = caught.value
+        while told is not None:
+            assert "hf_secret" not in str(told)
+            assert not isinstance(told, ValidationError) or "hf_secret" not in f"{told.errors()} {told.json()}"
+            told = told.__cause__ or told.__context__
+
+
+def test_an_error_still_says_what_is_wrong() -> None:
+    with pytest.raises(ValidationError, match="1 validation error for ColBERTRerank") as caught:
+        ColBERTRerank(model="x", top_n=0)
+    (error,) = caught.value.errors()
+    assert error["type"] == "value_error"
+    assert isinstance(error["ctx"]["error"], ArgumentError)
+    assert error["msg"].startswith("Value error, top_n: got 0, wanted a whole number from 1")
 
 
 def test_settings_beside_an_open_model_are_refused(tiny: ColBERT) -> None:
@@ -169,6 +207,9 @@ def test_what_comes_out_is_of_the_same_kind(checkpoint: str) -> None:
             [Document("x"), Document.model_construct(page_content=None, metadata={})],
             r"documents\[1\].page_content: got",
         ),
+        ([Document.model_construct(page_content="x", metadata=None)], r"documents\[0\].metadata: got NoneType"),
+        (None, "documents: got NoneType, wanted a list of Document"),
+        (5, "documents: got int"),
         ("Paris is in France.", "documents: got str"),
         (Document("Paris is in France."), "documents: got Document"),
     ],
@@ -220,6 +261,18 @@ def test_an_open_model_is_written_as_what_it_was_opened_with(checkpoint: str, do
     again = ColBERTRerank(**written)
     assert again.compress_documents(documents, QUESTION) == rerank.compress_documents(documents, QUESTION)
     assert rerank.model_dump(include={"top_n"}) == {"top_n": 3}
+
+
+def test_what_is_pickled_is_equal(checkpoint: str, tiny: ColBERT) -> None:
+    for model in (checkpoint, tiny, ColBERT(checkpoint, query_length=17)):
+        rerank = ColBERTRerank(model=model, top_n=2)
+        again = pickle.loads(pickle.dumps(rerank))
+        assert again == rerank
+        assert ColBERTRerank(**again.model_dump(exclude_unset=True)) == rerank
+        assert again != ColBERTRerank(model=model, top_n=3)
+        assert copy.deepcopy(rerank) == rerank
+        assert copy.deepcopy(rerank).model is rerank.model
+    assert ColBERTRerank(model=checkpoint) != "another"
 
 
 def test_the_model_can_be_opened_beforehand(checkpoint: str) -> None:
@@ -320,7 +373,7 @@ async def test_how_many_come_out_and_go_in(checkpoint: str, documents: list[Docu
     assert asked[-1] == {"k": 5}
     other = TwoStageRetriever(retriever=RunnableLambda(search), reranker=Reverse(), k=2)
     assert other.invoke(QUESTION) == documents[::-1][:2]
-    for keywords in ({"k": 0}, {"candidates": -1}):
+    for keywords in ({"k": 0}, {"candidates": -1}, {"k": True}, {"candidates": False}):
         with pytest.raises(ValueError, match="got"):
             two.invoke(QUESTION, **keywords)
         with pytest.raises(ValueError, match="got"):
@@ -339,6 +392,24 @@ def test_keywords_that_a_retriever_would_pass_over_are_refused(checkpoint: str, 
         two.invoke(QUESTION, candidates=100)
     with pytest.raises(ArgumentError, match="would pass over filter"):
         two.invoke(QUESTION, filter={})
+
+
+@pytest.mark.parametrize("found", [None, "Paris", 5, ["Paris"], [None]], ids=str)
+async def test_what_a_first_stage_finds_must_be_documents(checkpoint: str, found: Any) -> None:
+    two = TwoStageRetriever(retriever=RunnableLambda(lambda query: found), reranker=ColBERTRerank(model=checkpoint))
+    with pytest.raises(ArgumentError, match=r"retriever(\[0\])?: got .*, wanted a (list of )?Document"):
+        two.invoke(QUESTION)
+    with pytest.raises(ArgumentError, match="retriever"):
+        await two.ainvoke(QUESTION)
+
+
+@pytest.mark.parametrize("query", ["", " \n", None, ["a question"]])
+async def test_two_stages_want_a_question_even_if_nothing_is_found(checkpoint: str, query: Any) -> None:
+    two = TwoStageRetriever(retriever=RunnableLambda(_nothing), reranker=ColBERTRerank(model=checkpoint))
+    with pytest.raises(ArgumentError, match="query: got"):
+        two.invoke(query)
+    with pytest.raises(ArgumentError, match="query: got"):
+        await two.ainvoke(query)
 
 
 def test_two_stages_copy_without_loading(tmp_path: Path) -> None:

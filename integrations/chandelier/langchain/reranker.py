@@ -9,15 +9,24 @@ from typing import Annotated, Any, Literal
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
-from pydantic import ConfigDict, Field, SkipValidation, field_serializer, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SkipValidation,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
 from typing_extensions import Self, TypedDict, override
 
 from chandelier.exceptions import ArgumentError
-from chandelier.langchain.documents import SCORE, checked_documents
+from chandelier.langchain.documents import SCORE, Count, checked_documents
 from chandelier.models import ColBERT
 from chandelier.rerank import CACHE_BYTES, Reranked, Reranker, explanation_notes, without_notes
 from chandelier.scores import Normalization
-from chandelier.shared import checked_settings
+from chandelier.shared import ModelHandle, checked_settings
 
 __all__ = ["ColBERTRerank", "RerankInput"]
 
@@ -91,15 +100,15 @@ class ColBERTRerank(BaseDocumentCompressor):
     )
 
     model: Annotated[str | os.PathLike[str] | ColBERT, SkipValidation]
-    top_n: int | None = 3
+    top_n: Count | None = 3
     score_normalization: Normalization = "query_length"
     score_threshold: float | None = None
     long_documents: Literal["truncate", "window"] = "truncate"
-    window_overlap: int | None = None
+    window_overlap: Count | None = None
     explain: bool = False
     metadata_keys: list[str] = Field(default_factory=list)
     score_key: str = SCORE
-    cache_bytes: int = CACHE_BYTES
+    cache_bytes: Count = CACHE_BYTES
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -108,8 +117,36 @@ class ColBERTRerank(BaseDocumentCompressor):
             message = f"score_key: got {self.score_key!r}, where something else goes, wanted another name"
             raise ArgumentError(message, argument="score_key")
         self.model_kwargs = checked_settings(self.model_kwargs, "model_kwargs")
-        self._reranker()
+        reranker = self._reranker()
+        if not isinstance(self.model, ColBERT):
+            self.model = reranker.name
         return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_inputs(cls, given: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Its errors tell nothing that was given, in `errors()` neither: there may be a token in it."""
+        try:
+            return validate(given)
+        except ValidationError as error:
+            title, found = error.title, error.errors()
+        told = [InitErrorDetails(type=e["type"], loc=e["loc"], input=None, ctx=e.get("ctx", {})) for e in found]
+        raise ValidationError.from_exception_data(title, told, hide_input=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ColBERTRerank) and type(self) is type(other) and self._closed() == other._closed()
+
+    @override
+    def __getstate__(self) -> dict[Any, Any]:
+        """A pickle holds no open model: who unpickles it opens one when it is needed, and shares it."""
+        return {**super().__getstate__(), "__dict__": self._closed()}
+
+    def _closed(self) -> dict[str, Any]:
+        """The fields, with what opens a model again instead of an open one."""
+        if not isinstance(self.model, ColBERT):
+            return self.__dict__
+        settings = ModelHandle(self.model).pinned_arguments
+        return {**self.__dict__, "model": settings.pop("model_name_or_path"), "model_kwargs": settings}
 
     @field_serializer("model")
     def _name(self, model: str | os.PathLike[str] | ColBERT) -> str:
