@@ -27,7 +27,7 @@ from chandelier.llama_index.nodes import explained, noted, text_to_score, withou
 from chandelier.models import ColBERT
 from chandelier.rerank import CACHE_BYTES, Reranked, Reranker
 from chandelier.scores import Normalization, checked_question
-from chandelier.shared import KNOBS, ModelHandle, checked_settings
+from chandelier.shared import KNOBS, ModelHandle, checked_place, checked_settings
 
 __all__ = ["ColBERTRerank"]
 
@@ -203,7 +203,7 @@ class ColBERTRerank(BaseNodePostprocessor):
     @field_validator("model", mode="plain")
     @classmethod
     def _model_by_name(cls, model: Any) -> Any:
-        return os.fspath(model) if isinstance(model, os.PathLike) else model
+        return checked_place("model", model) if isinstance(model, (str, os.PathLike)) else model
 
     @field_validator("model_kwargs", mode="before")
     @classmethod
