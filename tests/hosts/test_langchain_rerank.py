@@ -368,6 +368,9 @@ async def test_how_many_come_out_and_go_in(checkpoint: str, documents: list[Docu
     assert len(two.invoke(QUESTION, k=5)) == 5
     assert len(await two.ainvoke(QUESTION, k=1, candidates=4, filter={"a": 1})) == 1
     assert asked == [{"k": 7}, {"k": 7}, {"k": 4, "filter": {"a": 1}}]
+    for name in ("top_n", "top_k"):
+        with pytest.raises(ArgumentError, match=f"{name}: k is how many come out"):
+            two.invoke(QUESTION, **{name: 2})
     fixed = TwoStageRetriever(retriever=two.retriever, reranker=two.reranker, k=6, candidates=5)
     assert len(fixed.invoke(QUESTION)) == 5
     assert asked[-1] == {"k": 5}

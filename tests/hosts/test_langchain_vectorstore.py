@@ -128,6 +128,15 @@ async def test_what_is_cut_off_is_said_once(store: Store, call: Call, caplog: py
     assert "1 of 2 documents are longer than the 180 tokens" in record.getMessage()
 
 
+async def test_a_bar_on_request(store: Store, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    vectorstore = ColBERTVectorStore(store)
+    await call(vectorstore, "add_texts", TEXTS)
+    assert capsys.readouterr().err == ""
+    await call(vectorstore, "add_texts", TEXTS, progress=True)
+    await call(vectorstore, "add_documents", [Document(text) for text in TEXTS], progress=True)
+    assert f"{len(TEXTS)}/{len(TEXTS)}" in capsys.readouterr().err
+
+
 async def test_deleting(filled: ColBERTVectorStore, call: Call) -> None:
     store = filled.store
     assert await call(filled, "delete", ["id-0", "not there"]) is True

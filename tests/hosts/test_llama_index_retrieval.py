@@ -556,3 +556,14 @@ class TestQueries:
             with pytest.raises(ArgumentError, match="similarity_top_k"):
                 retriever.similarity_top_k = 0
             assert retriever.similarity_top_k == 2
+
+
+def test_an_embedding_is_not_kept(tiny: ColBERT) -> None:
+    node = TextNode(text="The moon.", embedding=[0.25] * 768)
+    with LocalStore(tiny) as store:
+        retriever = ColBERTRetriever(store)
+        retriever.add_nodes([node])
+        (stored,) = store.iterate()
+        assert "0.25" not in str(stored.metadata)
+        assert retriever.retrieve("moon")[0].node.embedding is None
+    assert node.embedding == [0.25] * 768

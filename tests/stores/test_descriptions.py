@@ -557,6 +557,7 @@ handle.open().upsert([Document("a", "Paris is in France.")])
 child = os.fork()
 if not child:
     assert SHARED.lent == {}
+    del handle
     sys.exit(0)
 assert os.waitpid(child, 0)[1] == 0
 assert handle.open().count() == 1

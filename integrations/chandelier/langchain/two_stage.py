@@ -105,6 +105,10 @@ class TwoStageRetriever(BaseRetriever):
 
     def _first(self, per_call: dict[str, Any]) -> dict[str, Any]:
         """The keywords of the retriever, refused if it would drop them without a word."""
+        for name in ("top_n", "top_k"):
+            if name in per_call:
+                message = f"{name}: k is how many come out, and candidates how many the first stage is asked for"
+                raise ArgumentError(message, argument=name)
         asked = per_call if self.candidates is None else {**per_call, "k": self.candidates}
         # What `BaseRetriever.invoke` looks at; other runnables pass keywords on, and say themselves what is unknown.
         if asked and isinstance(self.retriever, BaseRetriever) and not self.retriever._expects_other_args:

@@ -89,13 +89,19 @@ class ColBERTVectorStore(VectorStore):
 
     @override
     def add_documents(
-        self, documents: list[Document], *, ids: Sequence[str | None] | None = None, **kwargs: Any
+        self,
+        documents: list[Document],
+        *,
+        ids: Sequence[str | None] | None = None,
+        progress: bool = False,
+        **kwargs: Any,
     ) -> list[str]:
         """Store documents; one with an id that is there replaces it.
 
         Args:
             documents: Their metadata must be JSON.
             ids: Instead of those of the documents; who has none gets a random one.
+            progress: Show a tqdm bar on stderr, or in the notebook.
             **kwargs: `batch_size`, which LangChain's `index` gives, has no effect: the store takes portions by itself.
 
         Returns:
@@ -106,15 +112,20 @@ class ColBERTVectorStore(VectorStore):
             PartialUpsertError: If the store refuses a document; `report` says which and why. The others are stored.
         """
         entries = entries_of_documents(documents, ids, kwargs)
-        return self._added(entries, self.store.upsert(entries, raise_on_failure=True))
+        return self._added(entries, self.store.upsert(entries, progress=progress, raise_on_failure=True))
 
     @override
     async def aadd_documents(
-        self, documents: list[Document], *, ids: Sequence[str | None] | None = None, **kwargs: Any
+        self,
+        documents: list[Document],
+        *,
+        ids: Sequence[str | None] | None = None,
+        progress: bool = False,
+        **kwargs: Any,
     ) -> list[str]:
         """As `add_documents`."""
         entries = entries_of_documents(documents, ids, kwargs)
-        return self._added(entries, await self.store.aupsert(entries, raise_on_failure=True))
+        return self._added(entries, await self.store.aupsert(entries, progress=progress, raise_on_failure=True))
 
     @override
     def add_texts(
@@ -123,11 +134,12 @@ class ColBERTVectorStore(VectorStore):
         metadatas: Sequence[dict[str, Any] | None] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
+        progress: bool = False,
         **kwargs: Any,
     ) -> list[str]:
         """As `add_documents`, for texts; a text without metadata gets none."""
         entries = entries_of_texts(texts, metadatas, ids, kwargs)
-        return self._added(entries, self.store.upsert(entries, raise_on_failure=True))
+        return self._added(entries, self.store.upsert(entries, progress=progress, raise_on_failure=True))
 
     @override
     async def aadd_texts(
@@ -136,11 +148,12 @@ class ColBERTVectorStore(VectorStore):
         metadatas: Sequence[dict[str, Any] | None] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
+        progress: bool = False,
         **kwargs: Any,
     ) -> list[str]:
         """As `add_texts`."""
         entries = entries_of_texts(texts, metadatas, ids, kwargs)
-        return self._added(entries, await self.store.aupsert(entries, raise_on_failure=True))
+        return self._added(entries, await self.store.aupsert(entries, progress=progress, raise_on_failure=True))
 
     @override
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
@@ -167,16 +180,19 @@ class ColBERTVectorStore(VectorStore):
         return True
 
     def _added(self, entries: list[Entry], report: UpsertReport) -> list[str]:
-        if (report.truncated or report.without_rows) and not self._has_told:
+        if report.truncated and not self._has_told:
             self._has_told = True
             LOG.warning(
                 "%d of %d documents are longer than the %d tokens that %s reads, and what lies beyond is never found: "
-                "split them first; %d have no rows and are never found. (Not said again; `store.upsert` reports each.)",
+                "split them first. (Not said again; `store.upsert` reports each.)",
                 len(report.truncated),
                 len(entries),
                 self.store.model.document_length,
                 self.store.model.name,
-                len(report.without_rows),
+            )
+        if report.without_rows:
+            LOG.warning(
+                "%r and %d more have no rows and are never found", report.without_rows[0], len(report.without_rows) - 1
             )
         return [entry.id for entry in entries]
 
@@ -294,6 +310,7 @@ class ColBERTVectorStore(VectorStore):
         ids: Sequence[str | None] | None = None,
         store: Store | None = None,
         path: str | os.PathLike[str] | None = None,
+        progress: bool = False,
         **kwargs: Any,
     ) -> Self:
         """A vector store with these texts.
@@ -305,6 +322,7 @@ class ColBERTVectorStore(VectorStore):
             ids: One a text, or None; who has none gets a random one.
             store: The store to add to.
             path: The file of the new `LocalStore`; None for one in memory.
+            progress: Show a tqdm bar on stderr, or in the notebook.
             **kwargs: Arguments of the constructor.
 
         Raises:
@@ -318,7 +336,7 @@ class ColBERTVectorStore(VectorStore):
             if store is None:
                 on_failure.callback(over.close)
             vectorstore = cls(over, **kwargs)
-            vectorstore._added(entries, over.upsert(entries, raise_on_failure=True))
+            vectorstore._added(entries, over.upsert(entries, progress=progress, raise_on_failure=True))
             on_failure.pop_all()
         return vectorstore
 
@@ -333,6 +351,7 @@ class ColBERTVectorStore(VectorStore):
         ids: Sequence[str | None] | None = None,
         store: Store | None = None,
         path: str | os.PathLike[str] | None = None,
+        progress: bool = False,
         **kwargs: Any,
     ) -> Self:
         """As `from_texts`."""
@@ -343,7 +362,7 @@ class ColBERTVectorStore(VectorStore):
             if store is None:
                 on_failure.callback(over.close)
             vectorstore = cls(over, **kwargs)
-            vectorstore._added(entries, await over.aupsert(entries, raise_on_failure=True))
+            vectorstore._added(entries, await over.aupsert(entries, progress=progress, raise_on_failure=True))
             on_failure.pop_all()
         return vectorstore
 

@@ -109,7 +109,8 @@ class ColBERTRetriever(BaseRetriever):
         """A retriever over a `LocalStore` with these nodes.
 
         Args:
-            nodes: The nodes. Split texts to what the model reads first: `SentenceSplitter(chunk_size=...)`.
+            nodes: The nodes. Split texts to what the model reads first, by its own tokens: a splitter's
+                `tokenizer=`.
             model: The checkpoint's folder or hub name, or an open `ColBERT`.
             path: The store's file, which may be there already; None for memory.
             model_kwargs: Arguments of `ColBERT` for a model that is given by name, but for `token`.
@@ -221,7 +222,7 @@ class ColBERTRetriever(BaseRetriever):
         if report.truncated:
             LOG.warning(
                 "%d of %d nodes are longer than the %d tokens that the model reads, and are found by their beginning, "
-                "%r for one; split them: SentenceSplitter(chunk_size=...)",
+                "%r for one; split them by the model's own tokens: a splitter's tokenizer=",
                 len(report.truncated),
                 len(report.stored),
                 self.store.model.document_length,
