@@ -567,3 +567,19 @@ def test_an_embedding_is_not_kept(tiny: ColBERT) -> None:
         assert "0.25" not in str(stored.metadata)
         assert retriever.retrieve("moon")[0].node.embedding is None
     assert node.embedding == [0.25] * 768
+
+
+def test_closing_leaves_open_what_others_use(tiny: ColBERT, tmp_path: Path) -> None:
+    made = ColBERTRetriever.from_nodes([TextNode(text="The moon.")], tiny, tmp_path / "nodes.db")
+    description = made.store.description
+    made.close()
+    with pytest.raises(StoreError, match="closed"):
+        made.retrieve("moon")
+    one, other = ColBERTRetriever(description), ColBERTRetriever(description)
+    assert one.store is other.store
+    one.close()
+    assert len(other.retrieve("moon")) == 1
+    other.close()
+    with LocalStore(tiny) as store:
+        ColBERTRetriever(store).close()
+        assert store.count() == 0

@@ -93,6 +93,7 @@ class ColBERTRetriever(BaseRetriever):
         self.similarity_top_k = similarity_top_k
         self.filters = filters
         self.metadata_mode = MetadataMode(metadata_mode)
+        self._made: LocalStore | None = None
         super().__init__(callback_manager=callback_manager, object_map=object_map, objects=objects, verbose=verbose)
 
     @classmethod
@@ -128,12 +129,19 @@ class ColBERTRetriever(BaseRetriever):
         except BaseException:
             store.close()
             raise
+        retriever._made = store
         return retriever
 
     @property
     def store(self) -> Store:
         """The store, opened now if it was not yet; close one that you gave when nobody searches any more."""
         return self._retrieval.store
+
+    def close(self) -> None:
+        """Close the store that `from_nodes` made, or give a described one back; one that was given stays open."""
+        self._retrieval.handle.close()
+        if self._made is not None:
+            self._made.close()
 
     @property
     def similarity_top_k(self) -> int:
