@@ -24,7 +24,7 @@ from typing_extensions import Self, TypedDict, override
 from chandelier.exceptions import ArgumentError
 from chandelier.langchain.documents import SCORE, Count, checked_documents
 from chandelier.models import ColBERT
-from chandelier.rerank import CACHE_BYTES, Reranked, Reranker, explanation_notes, without_notes
+from chandelier.rerank import CACHE_BYTES, OPTIONS, Reranked, Reranker, explanation_notes, without_notes
 from chandelier.scores import Normalization
 from chandelier.shared import ModelHandle, checked_settings
 
@@ -216,17 +216,7 @@ class ColBERTRerank(BaseDocumentCompressor):
         return document.model_copy(update={"metadata": {**without_notes(document.metadata), **notes}})
 
     def _reranker(self) -> Reranker:
-        return Reranker(
-            self.model,
-            top_n=self.top_n,
-            score_normalization=self.score_normalization,
-            score_threshold=self.score_threshold,
-            long_documents=self.long_documents,
-            window_overlap=self.window_overlap,
-            explain=self.explain,
-            cache_bytes=self.cache_bytes,
-            model_kwargs=self.model_kwargs,
-        )
+        return Reranker(**{name: getattr(self, name) for name in OPTIONS})
 
 
 def _texts(documents: list[Document], headers: list[str]) -> list[str]:

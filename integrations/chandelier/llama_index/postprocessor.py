@@ -25,7 +25,7 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, Query
 from chandelier.exceptions import ArgumentError
 from chandelier.llama_index.nodes import explained, noted, text_to_score, without_own_notes
 from chandelier.models import ColBERT
-from chandelier.rerank import CACHE_BYTES, Reranked, Reranker
+from chandelier.rerank import CACHE_BYTES, OPTIONS, Reranked, Reranker
 from chandelier.scores import Normalization, checked_question
 from chandelier.shared import KNOBS, ModelHandle, checked_place, checked_settings
 
@@ -104,17 +104,7 @@ class ColBERTRerank(BaseNodePostprocessor):
 
     def _reranker(self) -> Reranker:
         """The work is its; made for each call, since fields can be set."""
-        return Reranker(
-            self.model,
-            top_n=self.top_n,
-            score_normalization=self.score_normalization,
-            score_threshold=self.score_threshold,
-            long_documents=self.long_documents,
-            window_overlap=self.window_overlap,
-            explain=self.explain,
-            cache_bytes=self.cache_bytes,
-            model_kwargs=self.model_kwargs,
-        )
+        return Reranker(**{name: getattr(self, name) for name in OPTIONS})
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None

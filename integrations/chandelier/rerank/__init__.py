@@ -7,6 +7,6 @@
 """
 
 from chandelier.rerank.notes import explanation_notes, without_notes
-from chandelier.rerank.reranker import CACHE_BYTES, Reranked, Reranker
+from chandelier.rerank.reranker import CACHE_BYTES, OPTIONS, Reranked, Reranker
 
-__all__ = ["CACHE_BYTES", "Reranked", "Reranker", "explanation_notes", "without_notes"]
+__all__ = ["CACHE_BYTES", "OPTIONS", "Reranked", "Reranker", "explanation_notes", "without_notes"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import re
@@ -24,7 +25,7 @@ from chandelier.scores import Normalization, Scoring, checked_bool, checked_ques
 from chandelier.shared import ModelHandle
 from chandelier.store.documents import checked_text
 
-__all__ = ["CACHE_BYTES", "Reranked", "Reranker"]
+__all__ = ["CACHE_BYTES", "OPTIONS", "Reranked", "Reranker"]
 
 LOG = logging.getLogger("chandelier")
 CACHE_BYTES = 64 << 20
@@ -275,6 +276,10 @@ class Reranker:
     def _explained(self, model: ColBERT, query: str, texts: list[str], found: Reranked, watch: _Watch) -> Reranked:
         watch(0)
         return replace(found, explanation=model.explain(query, texts[found.index], window=found.window))
+
+
+OPTIONS = tuple(inspect.signature(Reranker).parameters)
+"""The names of its arguments, which components of hosts have as fields."""
 
 
 class _Stopped(Exception):
