@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from chandelier.exceptions import ArgumentError
-from chandelier.models import _DEFAULTS, ColBERT
+from chandelier.models import ColBERT
 from chandelier.multivectors import checked_path
 from chandelier.shared import checked_settings, shared_model
 from chandelier.store.protocol import Store
@@ -100,8 +100,7 @@ def key_of(description: Mapping[str, Any]) -> str:
     given = {**description, **{name: _plain(made, name) for name, made in _encoders(description).items()}}
     place = {name: value for name, value in given.items() if name == "type" or value != parameters[name].default}
     name, settings = _model(description["model"])
-    plain = {name: value for name, value in settings.items() if value != _DEFAULTS.get(name)}
-    place["model"] = [os.path.realpath(name) if os.path.isdir(name) else name, plain]
+    place["model"] = [os.path.realpath(name) if os.path.isdir(name) else name, settings]
     client = description.get("client", {})
     if client.get("path") is not None:
         place["client"] = [client["type"], os.path.realpath(client["path"])]
@@ -123,10 +122,7 @@ def description_of(made: type, model: ColBERT, **arguments: Any) -> dict[str, An
     plain = {name: _plain(value, f"{made.__name__}: {name}") for name, value in given.items()}
     if "path" in plain:
         plain["path"] = os.path.abspath(plain["path"])
-    opened_with = model.arguments
-    if os.path.isdir(opened_with["model_name_or_path"]):
-        opened_with["model_name_or_path"] = os.path.abspath(opened_with["model_name_or_path"])
-    return {"type": made.__name__, "model": opened_with, **plain}
+    return {"type": made.__name__, "model": model.arguments, **plain}
 
 
 def _model(arguments: Any) -> tuple[str, dict[str, Any]]:
