@@ -130,7 +130,7 @@ def test_index_replaces_what_has_changed(call: Run, notes: Path, store: Path, mo
     result = call("index", CHECKPOINT, notes, "--store", store, "--json")
     assert (result.code, result.err) == (0, "")
     assert result.rows() == [
-        {"stored": ["a", "new"], "failed": {}, "duplicates": [], "without_rows": [], "truncated": []}
+        {"stored": ["a", "new"], "failed": {}, "duplicates": [], "without_rows": [], "truncated": [], "unknown": []}
     ]
     assert [(each.id, each.text, dict(each.metadata)) for each in stored(store, model)][-2:] == [
         ("a", "Fog.", {}),

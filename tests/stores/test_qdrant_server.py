@@ -408,7 +408,7 @@ def test_a_write_over_grpc_has_a_deadline(
     server.faults += [Fault("upsert", delay=20)] * 3
     with pytest.raises(StoreError, match="no answer in time") as raised:
         remote.upsert(documents(4))
-    assert raised.value.report == UpsertReport()
+    assert raised.value.report == UpsertReport(unknown=[f"doc-{i}" for i in range(4)])
     assert [call.points for call in upserts(server)] == [4, 2, 1]
 
 

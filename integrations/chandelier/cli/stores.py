@@ -194,7 +194,7 @@ class _Stderr(logging.Handler):
 
 def _counts(report: UpsertReport) -> str:
     refused = f", refused {len(report.failed):,}" if report.failed else ""
-    return f"{replace(report, failed={})}{refused}"
+    return f"{replace(report, failed={}, unknown=[])}{refused}"
 
 
 def _show_refusals(report: UpsertReport) -> None:

@@ -17,6 +17,8 @@ from chandelier.qdrant.wire import rest_point, upsert_message
 from chandelier.qdrant.words import ClientWords
 from chandelier.store.filters import Node
 from chandelier.store.points.engine import (
+    ANY_NUMBER,
+    MOST_VALUES,
     PREFETCH,
     ROWS,
     SPARSE,
@@ -59,6 +61,9 @@ class ClientEngine:
         adopt: Whether to take over a collection that keeps no fingerprint.
         timeout: Seconds for a request, instead of the client's own.
     """
+
+    most_values = MOST_VALUES
+    candidates = ANY_NUMBER
 
     def __init__(
         self,
@@ -123,8 +128,8 @@ class ClientEngine:
         self._warn_if_large(info.points_count or 0)
         return settings
 
-    def upsert(self, points: Sequence[Point]) -> Steps[None]:
-        """Store points; the answer comes when they are stored."""
+    def upsert(self, points: Sequence[Point]) -> Steps[Mapping[str, str]]:
+        """Store points, all or none; the answer comes when they are stored."""
         if self.is_grpc:
             request = yield from work(lambda: upsert_message(self._collection, points))
             timeout = self._timeout.get("timeout", self._client.init_options.get("timeout") or GRPC_SECONDS)
@@ -134,6 +139,7 @@ class ClientEngine:
             short = self._float16 and not self.is_local
             structs = yield from work(lambda: [rest_point(point, short=short) for point in points])
             yield self._call("upsert", points=structs, wait=True, **self._timeout)
+        return {}
 
     def query(self, requests: Sequence[Request], filter: Any, with_rows: bool) -> Steps[list[list[Found]]]:
         """The hits of each request, best first."""

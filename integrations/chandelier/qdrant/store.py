@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from chandelier.exceptions import ArgumentError, ChandelierError, StoreError
+from chandelier.exceptions import ArgumentError, ChandelierError
 from chandelier.models import ColBERT
 from chandelier.multivectors import checked_count
 from chandelier.prefetch import PrefetchEncoder
@@ -23,21 +21,19 @@ from chandelier.qdrant.failures import ERRORS, Patience, translated
 from chandelier.scores import checked_bool
 from chandelier.store.descriptions import description_of
 from chandelier.store.encoding import Encoding
+from chandelier.store.points.client_store import ClientStore
 from chandelier.store.points.operations import Operations, layout_of
 from chandelier.store.points.sparse import SparseEncoder
-from chandelier.store.points.steps import Call, Steps, arun, run
-from chandelier.store.points.store import PointStore
+from chandelier.store.points.steps import Call
 
 __all__ = ["QdrantStore"]
-
-T = TypeVar("T")
 
 LOG = logging.getLogger("chandelier")
 LONG_WAIT = 5
 """Seconds of waiting that somebody may wonder about."""
 
 
-class QdrantStore(PointStore):
+class QdrantStore(ClientStore):
     """Documents in a collection of Qdrant; a `Store`.
 
     A collection that is not there is made: a multi-vector `colbert` (DOT, MAX_SIM, no graph), with a prefetch encoder a
@@ -121,8 +117,6 @@ class QdrantStore(PointStore):
             payload_indexes=payload_indexes or {},
             namespace=collection,
         )
-        self._client = client
-        self._owns_client = False
         self._given = {
             "collection": collection,
             "prefetch": prefetch,
@@ -145,11 +139,8 @@ class QdrantStore(PointStore):
             client, collection, name, create_options=options, adopt=checked_bool("adopt", adopt), timeout=timeout
         )
         self._sends_ahead = not engine.is_local  # local mode belongs to the thread that made it
-        self._is_async = isinstance(client, AsyncQdrantClient)
-        self._operations = Operations(name, encoding, engine, layout, prefetch, sparse)
-        self._opened = self._closed = False
-        if not self._is_async:
-            run(self._operations.open(), partial(self._ask, patience=self._patience.at_first()))
+        operations = Operations(name, encoding, engine, layout, prefetch, sparse)
+        self._start(client, operations, is_async=isinstance(client, AsyncQdrantClient))
 
     def __repr__(self) -> str:
         return f"QdrantStore({self._operations.name})"
@@ -185,36 +176,11 @@ class QdrantStore(PointStore):
         store._owns_client = True
         return store
 
-    async def aopen(self) -> None:
-        """Make the collection, or look at the one that is there; the first call of another method does so too."""
-        if not self._opened:
-            await arun(self._operations.open(), partial(self._aask, patience=self._patience.at_first()))
-            self._opened = True
+    def _ask_at_first(self, call: Call) -> Any:
+        return self._ask(call, patience=self._patience.at_first())
 
-    def close(self) -> None:
-        """End the use of this store, not of a client that was given; closing again does nothing."""
-        self._closed = True
-        if self._owns_client and isinstance(self._client, QdrantClient):
-            self._client.close()
-
-    async def aclose(self) -> None:
-        """As `close`."""
-        self.close()
-        if self._owns_client and isinstance(self._client, AsyncQdrantClient):
-            await self._client.close()
-
-    def _run(self, steps: Steps[T], stopped: threading.Event | None = None) -> T:
-        if self._is_async:
-            steps.close()
-            message = f"{self._operations.name}: has an AsyncQdrantClient; await asearch, aupsert, ..., or give a"
-            raise StoreError(f"{message} QdrantClient", store=self._operations.name)
-        return super()._run(steps, stopped)
-
-    async def _arun(self, steps: Steps[T], *, writes: bool = False) -> T:
-        if not self._is_async:
-            return await super()._arun(steps, writes=writes)
-        await self.aopen()
-        return await arun(steps, self._aask)
+    async def _aask_at_first(self, call: Call) -> Any:
+        return await self._aask(call, self._patience.at_first())
 
     def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep, patience: Patience | None = None) -> Any:
         for tried in count():
@@ -231,10 +197,6 @@ class QdrantStore(PointStore):
                 return await call.function()
             except ERRORS as error:
                 await asyncio.sleep(self._next_wait(error, tried, patience))
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StoreError(f"{self._operations.name}: the store is closed", store=self._operations.name)
 
     def _next_wait(self, error: Exception, tried: int, patience: Patience | None) -> float:
         """Seconds until the next try, or our error if there is none."""

@@ -6,7 +6,7 @@ import ctypes
 import os
 import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -19,7 +19,18 @@ from chandelier.qdrant_edge.failures import is_panic
 from chandelier.qdrant_edge.folder import Folder
 from chandelier.qdrant_edge.words import EdgeWords
 from chandelier.store.filters import Node
-from chandelier.store.points.engine import PREFETCH, ROWS, SPARSE, Found, Layout, Point, Request, check_settings
+from chandelier.store.points.engine import (
+    ANY_NUMBER,
+    MOST_VALUES,
+    PREFETCH,
+    ROWS,
+    SPARSE,
+    Found,
+    Layout,
+    Point,
+    Request,
+    check_settings,
+)
 from chandelier.store.points.filters import whole
 from chandelier.store.points.indexes import index_kinds, missing
 from chandelier.store.points.steps import Call, Steps
@@ -42,6 +53,8 @@ class ShardEngine:
     """
 
     most_bytes = REQUEST_BYTES
+    most_values = MOST_VALUES
+    candidates = ANY_NUMBER
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -63,10 +76,11 @@ class ShardEngine:
         self._kinds = {**there, **kinds}
         return settings
 
-    def upsert(self, points: Sequence[Point]) -> Steps[None]:
-        """Store points; they are in the engine's log when this returns."""
+    def upsert(self, points: Sequence[Point]) -> Steps[Mapping[str, str]]:
+        """Store points, all or none; they are in the engine's log when this returns."""
         size = sum(map(self.bytes_of, points))
         yield self._update(lambda: edge.UpdateOperation.upsert_points([_struct(point) for point in points]), size)
+        return {}
 
     def query(self, requests: Sequence[Request], filter: Any, with_rows: bool) -> Steps[list[list[Found]]]:
         """The hits of each request, best first."""

@@ -91,6 +91,8 @@ class UpsertReport:
         without_rows: The ids that are stored and can never be found, since a skiplist left no row of the text.
         truncated: The ids whose texts are longer than the `document_length` tokens that the model reads: what lies
             beyond is stored and not found. Split such texts first.
+        unknown: The ids that an upsert had taken when an error ended it, and that are not known to be stored: perhaps
+            they are. Store them again.
     """
 
     stored: list[str] = field(default_factory=list)
@@ -98,6 +100,7 @@ class UpsertReport:
     duplicates: list[str] = field(default_factory=list)
     without_rows: list[str] = field(default_factory=list)
     truncated: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         parts = [f"stored {len(self.stored):,}"]
@@ -105,6 +108,7 @@ class UpsertReport:
         parts += [f"given more than once {len(self.duplicates):,}"] if self.duplicates else []
         parts += [f"without rows {len(self.without_rows):,}"] if self.without_rows else []
         parts += [f"cut off {len(self.truncated):,}"] if self.truncated else []
+        parts += [f"not known to be stored {len(self.unknown):,}"] if self.unknown else []
         first = next(iter(self.failed.items()), None)
         return ", ".join(parts) + (f"; first refused: {first[0]}: {first[1]}" if first else "")
 

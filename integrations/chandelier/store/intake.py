@@ -96,7 +96,10 @@ class Intake:
             yield
         except BaseException as error:
             with suppress(Exception):  # an exception without room for it
-                error.report = self.report  # type: ignore[attr-defined]
+                report = self.report
+                known = {*report.stored, *report.failed}
+                report.unknown = [id for id in self._seen if id not in known]
+                error.report = report  # type: ignore[attr-defined]
             raise
 
     def finish(self, store: str, raise_on_failure: bool) -> UpsertReport:

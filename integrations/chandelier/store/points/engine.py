@@ -20,11 +20,17 @@ __all__ = ["Engine", "Found", "Layout", "Point", "Refusal", "Request", "SparseVe
 ROWS, PREFETCH, SPARSE = "colbert", "prefetch", "bm25"
 """The names of a point's vectors."""
 
+DEPTH = 200
+"""Candidates by default: on real texts they held seven to nine tenths of the exact top 10, and 20 less than half."""
+
 LAYOUT_VERSION = 1
 """Of what is stored and how it is named."""
 
 MOST_VALUES = 1_048_575
 """Floats of one multi-vector that Qdrant stores."""
+
+ANY_NUMBER = range(1, 1 << 31)
+"""Of hits and candidates, where an engine has no limits."""
 
 MOST_PREFETCH = 65_535
 """Values of a single vector that Qdrant stores."""
@@ -89,6 +95,7 @@ class Request:
         sparse: Its words, to find candidates by; with both, the two lists are fused.
         depth: How many candidates.
         limit: How many hits.
+        exact: Whether all points are scored.
     """
 
     rows: Float32Array
@@ -96,6 +103,7 @@ class Request:
     sparse: SparseVector | None
     depth: int
     limit: int
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +128,8 @@ class Layout:
         is_sparse: Whether there are words.
         settings: The fingerprints, and the namespace of the ids, as they are kept with the collection.
         indexes: The kind of index of each field of the metadata that has one.
+        finder: What finds candidates for MaxSim; empty if all points are scored.
+        depth: How many candidates a search has by default.
     """
 
     dim: int
@@ -129,6 +139,8 @@ class Layout:
     is_sparse: bool
     settings: dict[str, str | int]
     indexes: Mapping[str, str] = field(default_factory=dict)
+    finder: str = ""
+    depth: int = DEPTH
 
 
 def check_settings(store: str, kept: Mapping[str, Any], layout: Layout) -> None:
@@ -144,15 +156,19 @@ class Engine(Protocol):
 
     Attributes:
         most_bytes: How large a request should become.
+        most_values: Floats of one multi-vector that it stores.
+        candidates: The least and the most candidates of one search.
     """
 
     most_bytes: int
+    most_values: int
+    candidates: range
 
     def open(self, layout: Layout) -> Steps[dict[str, Any]]:
         """Make the collection, or look at the one that is there; the settings that it keeps."""
 
-    def upsert(self, points: Sequence[Point]) -> Steps[None]:
-        """Store points, all or, with a `Refusal`, perhaps some."""
+    def upsert(self, points: Sequence[Point]) -> Steps[Mapping[str, str]]:
+        """Store points; why it refuses some of them, by their uuids. After a `Refusal` perhaps some are stored."""
 
     def query(self, requests: Sequence[Request], filter: Any, with_rows: bool) -> Steps[list[list[Found]]]:
         """The hits of each request, best first; `filter` as `compiled` gives it."""

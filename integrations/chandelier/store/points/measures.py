@@ -47,23 +47,23 @@ def recall(operations: Operations, queries: Iterable[Query], k: int, depths: Ite
     if isinstance(queries, str):
         raise ArgumentError("queries: got str, wanted a list of str or of matrices", argument="queries")
     given = list(queries)
-    checked = sorted({checked_search(k, depth)[1] or k for depth in depths})
+    least = operations.candidates.start
+    checked = sorted({max(least, checked_search(k, depth)[1] or k) for depth in depths})
     for what, values in (("queries", given), ("depths", checked)):
         if not values:
             raise ArgumentError(f"{what}: got none, wanted at least one", argument=what)
-    if operations.prefetch is None and operations.sparse is None:
+    if not operations.layout.finder:
         message = f"{operations.name}: has no prefetch to measure, it scores all documents"
         raise StoreError(message, store=operations.name)
     total = yield from operations.count(None)
     wanted = yield from _found(operations, given, k, None)
     if not all(wanted):
         raise StoreError(f"{operations.name}: has no documents to find, store some first", store=operations.name)
-    names = [repr(each) for each in (operations.prefetch, operations.sparse) if each is not None]
     rows = []
     for depth in checked:
         found = yield from _found(operations, given, k, depth)
         share = _core.share_found(found, wanted)
-        rows.append(Recall(" + ".join(names), operations.layout.prefetch_size or 0, min(depth, total), *share))
+        rows.append(Recall(operations.layout.finder, operations.layout.prefetch_size or 0, min(depth, total), *share))
     return RecallReport(len(given), total, min(k, len(wanted[0])), tuple(rows))
 
 

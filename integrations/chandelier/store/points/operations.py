@@ -20,7 +20,6 @@ from chandelier.store.intake import Entry, Intake
 from chandelier.store.points.engine import (
     LAYOUT_VERSION,
     MOST_PREFETCH,
-    MOST_VALUES,
     Engine,
     Found,
     Layout,
@@ -33,9 +32,6 @@ from chandelier.store.points.sparse import SparseEncoder
 from chandelier.store.points.steps import Steps, pause, work
 
 __all__ = ["Operations", "layout_of"]
-
-DEPTH = 200
-"""Candidates by default: on real texts they held seven to nine tenths of the exact top 10, and 20 less than half."""
 
 IDS_AT_ONCE = 1_000
 
@@ -84,7 +80,8 @@ def layout_of(
     if sparse is not None:
         settings["sparse"] = sparse.fingerprint
     size = None if prefetch is None else prefetch.size
-    return Layout(encoding.dim, datatype, on_disk, size, sparse is not None, settings, dict(payload_indexes))
+    finder = " + ".join(repr(each) for each in (prefetch, sparse) if each is not None)
+    return Layout(encoding.dim, datatype, on_disk, size, sparse is not None, settings, dict(payload_indexes), finder)
 
 
 class Operations:
@@ -116,6 +113,11 @@ class Operations:
         self.sparse = sparse
         self._namespace = ""
 
+    @property
+    def candidates(self) -> range:
+        """The least and the most candidates of one search."""
+        return self._engine.candidates
+
     def open(self) -> Steps[None]:
         """Make the collection, or see that the one that is there is of the same kind."""
         kept = yield from self._engine.open(self.layout)
@@ -125,8 +127,9 @@ class Operations:
         """Write a portion of an upsert, in requests of a bounded size, and take down what became of it."""
         fitting = []
         for entry in entries:
-            if entry.rows.size > MOST_VALUES:
-                wanted = f"at most {MOST_VALUES // self.encoding.dim:,}, as Qdrant takes; pool its tokens or cut it up"
+            if entry.rows.size > self._engine.most_values:
+                most = self._engine.most_values // self.encoding.dim
+                wanted = f"at most {most:,}, as the engine takes; pool its tokens or cut it up"
                 intake.refused(entry.id, f"got {len(entry.rows):,} rows of {self.encoding.dim}, wanted {wanted}")
             else:
                 fitting.append(entry)
@@ -148,18 +151,18 @@ class Operations:
     ) -> Steps[list[list[Hit]]]:
         """The hits of each query."""
         k, depth = checked_search(k, depth)
-        wanted = self._filter(filter, own=False)
+        wanted = self.compiled(filter, own=False)
         asked = yield from work(lambda: self.encoding.queries(queries))
         if explain:
             self.encoding.check_explains(asked)
         if not asked:
             return []
-        depth = max(DEPTH, 2 * k) if depth is None else depth
+        depth = self.depth(k, depth)
         requests = yield from work(lambda: self._requests(asked, k, depth, exact))
         answers = []
         for part in _bounded(requests, min(QUERY_BYTES, self._engine.most_bytes)):
             answers += yield from self._engine.query(part, wanted, with_vectors)
-        hits = [[self._hit(found, with_vectors) for found in answer] for answer in answers]
+        hits = [[self.hit(found, with_vectors) for found in answer] for answer in answers]
         if not explain:
             return hits
         pairs = list(zip(asked, hits, strict=True))
@@ -185,7 +188,7 @@ class Operations:
             if isinstance(filter, Mapping) and passes_everything(parse(filter)):
                 got = f"filter: got {str(filter)[:80]}"
                 raise ArgumentError(f"{got}, which everything passes; use delete_all()", argument="filter")
-            return (yield from self._delete_those(self._filter(filter, own=True)))
+            return (yield from self._delete_those(self.compiled(filter, own=True)))
         deleted = 0
         for part in _parts(list(dict.fromkeys(checked_ids(ids))), IDS_AT_ONCE):
             uuids = [self._uuid(id) for id in part]
@@ -195,16 +198,16 @@ class Operations:
 
     def delete_all(self) -> Steps[int]:
         """Delete every document of the store; points of others stay."""
-        return (yield from self._delete_those(self._filter(None, own=True)))
+        return (yield from self._delete_those(self.compiled(None, own=True)))
 
     def count(self, filter: Any) -> Steps[int]:
         """How many documents pass."""
-        return (yield from self._engine.count(self._filter(filter, own=True)))
+        return (yield from self._engine.count(self.compiled(filter, own=True)))
 
     def page(self, filter: Any, after: Any, with_vectors: bool) -> Steps[tuple[list[Document], Any]]:
         """Some documents, and where to go on."""
         limit = IDS_AT_ONCE if not with_vectors else IDS_AT_ONCE // 10
-        found, after = yield from self._engine.scroll(self._filter(filter, own=True), limit, after, with_vectors)
+        found, after = yield from self._engine.scroll(self.compiled(filter, own=True), limit, after, with_vectors)
         return [self.document(point, with_vectors) for point in found], after
 
     def wait_until_indexed(self, timeout: float) -> Steps[None]:
@@ -223,6 +226,26 @@ class Operations:
         id, text, metadata = self._parts_of(found)
         return Document(id, text, metadata, self._rows(found) if with_vectors else None)
 
+    def hit(self, found: Found, with_vectors: bool) -> Hit:
+        """A point as a hit."""
+        id, text, metadata = self._parts_of(found)
+        return Hit(id, found.score, text, metadata, self._rows(found) if with_vectors else None)
+
+    def depth(self, k: int, depth: int | None) -> int:
+        """How many candidates a search wants."""
+        most = self.candidates.stop - 1
+        for name, value in (("k", k), ("depth", depth or 0)):
+            if value > most:
+                message = f"{name}: got {value:,}, wanted at most {most:,}, as the engine takes"
+                raise ArgumentError(message, argument=name)
+        return min(max(self.layout.depth, 2 * k), most) if depth is None else depth
+
+    def compiled(self, filter: Any, *, own: bool) -> Any:
+        """A filter in our dialect or the engine's, as the engine takes it; with `own`, of what a store wrote only."""
+        if filter is None or isinstance(filter, Mapping):
+            return self._engine.compiled(parse(filter) if filter else None, own=own)
+        return self._engine.compiled(None, filter, own=own)
+
     def _delete_those(self, wanted: Any) -> Steps[int]:
         count = yield from self._engine.count(wanted)
         if count:
@@ -238,7 +261,7 @@ class Operations:
         while pending:
             batch = pending.pop()
             try:
-                yield from self._engine.upsert(batch)
+                refused = yield from self._engine.upsert(batch)
             except Refusal as error:
                 if len(batch) == 1 and isinstance(error, TimedOut):
                     raise  # nothing can be asked for less: the server does not answer
@@ -248,7 +271,9 @@ class Operations:
                     half = len(batch) // 2
                     pending += [batch[half:], batch[:half]]
             else:
-                intake.stored(entries[point.uuid] for point in batch)
+                intake.stored(entries[point.uuid] for point in batch if point.uuid not in refused)
+                for uuid, reason in refused.items():
+                    intake.refused(entries[uuid].id, reason)
 
     def _batches(self, points: Sequence[Point]) -> Iterator[list[Point]]:
         batch: list[Point] = []
@@ -292,6 +317,7 @@ class Operations:
                 None if words is None or query.text is None else words.encode_query(query.text),
                 depth,
                 k,
+                exact,
             )
             for query, vector in zip(asked, vectors, strict=True)
         ]
@@ -304,15 +330,6 @@ class Operations:
             wanted = f"finite values of the shape {(count, size)}"
             raise ArgumentError(f"prefetch: the encoder gave {vectors.shape}, wanted {wanted}", argument="prefetch")
         return vectors
-
-    def _filter(self, filter: Any, *, own: bool) -> Any:
-        if filter is None or isinstance(filter, Mapping):
-            return self._engine.compiled(parse(filter) if filter else None, own=own)
-        return self._engine.compiled(None, filter, own=own)
-
-    def _hit(self, found: Found, with_vectors: bool) -> Hit:
-        id, text, metadata = self._parts_of(found)
-        return Hit(id, found.score, text, metadata, self._rows(found) if with_vectors else None)
 
     def _parts_of(self, found: Found) -> tuple[str, str, dict[str, Any]]:
         """Id, text and metadata; of a point that somebody else made, as much as there is."""

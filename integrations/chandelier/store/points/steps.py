@@ -18,9 +18,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Something that the engine is asked: what to call, without arguments."""
+    """Something that the engine is asked.
+
+    Attributes:
+        function: What to call, without arguments.
+        once: Whether it is not to be asked again by itself if it fails.
+    """
 
     function: Callable[[], Any]
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)

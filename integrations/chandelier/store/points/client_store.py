@@ -1,0 +1,77 @@
+"""`ClientStore`: a store over points whose engine is asked through a client, synchronous or asynchronous."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, TypeVar
+
+from chandelier.exceptions import StoreError
+from chandelier.store.points.operations import Operations
+from chandelier.store.points.steps import Call, Steps, arun, run
+from chandelier.store.points.store import PointStore
+
+__all__ = ["ClientStore"]
+
+T = TypeVar("T")
+
+
+class ClientStore(PointStore):
+    """What stores over clients share; a subclass makes the operations, then calls `_start`."""
+
+    _client: Any
+    _is_async: bool
+    _owns_client = False
+    _opened = _closed = False
+
+    def _start(self, client: Any, operations: Operations, *, is_async: bool) -> None:
+        """Look at the collection, or leave that to the first asynchronous call."""
+        self._client, self._operations, self._is_async = client, operations, is_async
+        if not is_async:
+            run(operations.open(), self._ask_at_first)
+
+    async def aopen(self) -> None:
+        """Make the collection, or look at the one that is there; the first call of another method does so too."""
+        if not self._opened:
+            await arun(self._operations.open(), self._aask_at_first)
+            self._opened = True
+
+    def close(self) -> None:
+        """End the use of this store, not of a client that was given; closing again does nothing."""
+        self._closed = True
+        if self._owns_client and not self._is_async:
+            self._client.close()
+
+    async def aclose(self) -> None:
+        """As `close`."""
+        self.close()
+        if self._owns_client and self._is_async:
+            await self._client.close()
+
+    def _run(self, steps: Steps[T], stopped: threading.Event | None = None) -> T:
+        if self._is_async:
+            steps.close()
+            kind = type(self._client).__name__
+            message = f"{self._operations.name}: has an {kind}; await asearch, aupsert, ..., or give a"
+            raise StoreError(f"{message} {kind.replace('Async', '')}", store=self._operations.name)
+        return super()._run(steps, stopped)
+
+    async def _arun(self, steps: Steps[T], *, writes: bool = False) -> T:
+        if not self._is_async:
+            return await super()._arun(steps, writes=writes)
+        await self.aopen()
+        return await arun(steps, self._aask)
+
+    def _ask_at_first(self, call: Call) -> Any:
+        """The answers that a store needs to be opened."""
+        return self._ask(call)
+
+    async def _aask_at_first(self, call: Call) -> Any:
+        return await self._aask(call)
+
+    async def _aask(self, call: Call) -> Any:
+        """As `_ask`, of an asynchronous client."""
+        return await call.function()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"{self._operations.name}: the store is closed", store=self._operations.name)

@@ -1,0 +1,11 @@
+"""`WeaviateStore`: documents in a collection of Weaviate, found by MaxSim (extra `weaviate`)."""
+
+from chandelier.extras import require
+
+require("weaviate", "weaviate-client", "weaviate")
+
+from chandelier.store.points.measures import SizeEstimate
+from chandelier.weaviate.store import WeaviateStore
+from chandelier.weaviate.verification import Verification
+
+__all__ = ["SizeEstimate", "Verification", "WeaviateStore"]

@@ -1,0 +1,136 @@
+"""What can go wrong between the client and a server: what to try again, how long to wait, what to say."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+
+import grpc
+import httpx
+from weaviate.exceptions import (
+    UnexpectedStatusCodeError,
+    WeaviateBaseError,
+    WeaviateClosedClientError,
+    WeaviateConnectionError,
+    WeaviateInsertManyAllFailedError,
+    WeaviateTimeoutError,
+)
+
+from chandelier.exceptions import StoreError
+from chandelier.store.points.engine import Refusal, TimedOut
+
+__all__ = ["ERRORS", "AllRefused", "LateAnswer", "Lost", "is_passing", "is_there_already", "translated", "wait_before"]
+
+
+class LateAnswer(Exception):
+    """No answer within the time that a call was given."""
+
+
+ERRORS = (
+    WeaviateBaseError,
+    LateAnswer,
+    httpx.HTTPError,
+    grpc.RpcError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    AssertionError,
+)
+"""What the client raises; a client that is closed, and pydantic, raise builtin errors."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
+"""Seconds before a request is asked again: doubled each time, and up to a half less at random."""
+
+PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.CANCELLED)
+REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
+SERVER_STATE = re.compile(
+    "leader not found|not ready|shutting down|shut down|shutdown in progress|already closed|context canceled"
+)
+"""What a server says that is about to stop, or has just started."""
+
+TOO_LARGE = re.compile("larger than max|message too large|exceeds maximum", re.IGNORECASE)
+
+
+class Lost(StoreError):
+    """A failure that may pass; what the request has done is not known."""
+
+
+class AllRefused(StoreError):
+    """Each object of a batch was refused."""
+
+
+def wait_before(tried: int) -> float:
+    """Seconds until a request is asked again."""
+    return min(LONGEST_WAIT, FIRST_WAIT * 2.0**tried) * random.uniform(0.5, 1.0)
+
+
+def is_passing(message: str) -> bool:
+    """Whether a server says that of a moment, not of what was sent."""
+    return bool(SERVER_STATE.search(message))
+
+
+def is_there_already(error: StoreError) -> bool:
+    """Whether somebody else made what was to be made."""
+    return "already exists" in str(error) or "already in use" in str(error)
+
+
+def translated(error: Exception, store: str) -> StoreError:
+    """Our error for one of the client's: `Lost` if it may pass, `Refusal` if it is for what was sent."""
+    said = _said(error)
+    if isinstance(error, WeaviateClosedClientError):
+        return StoreError(f"{store}: the client is not connected; call client.connect() first", store=store)
+    if isinstance(error, LateAnswer) or _is_timeout(error):
+        return TimedOut(f"{store}: no answer in time; give the store, or the client, a larger timeout", store=store)
+    if TOO_LARGE.search(said):
+        return Refusal(f"{store}: {said}", store=store)
+    if _may_pass(error, said):
+        return Lost(f"{store}: {said}; is the server running?", store=store)
+    if isinstance(error, WeaviateInsertManyAllFailedError):
+        return AllRefused(said, store=store)
+    kind = Refusal if _code(error) in REFUSED else StoreError
+    return kind(f"{store}: {said}", store=store)
+
+
+def _may_pass(error: Exception, said: str) -> bool:
+    status = error.status_code if isinstance(error, UnexpectedStatusCodeError) else 0
+    return (
+        _code(error) in PASSING
+        or status in (429, 502, 503, 504)
+        or any(isinstance(each, (httpx.TransportError, WeaviateConnectionError, OSError)) for each in _chain(error))
+        or is_passing(said)
+    )
+
+
+def _is_timeout(error: Exception) -> bool:
+    late = (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout, WeaviateTimeoutError)
+    return _code(error) == grpc.StatusCode.DEADLINE_EXCEEDED or any(isinstance(each, late) for each in _chain(error))
+
+
+def _code(error: Exception) -> grpc.StatusCode | None:
+    """Of the gRPC error below, which the client keeps as the context of its own."""
+    for each in _chain(error):
+        if isinstance(each, grpc.RpcError) and callable(getattr(each, "code", None)):
+            code: grpc.StatusCode = each.code()
+            return code
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _said(error: BaseException) -> str:
+    """One line; of a gRPC error its details, without the pages that Python's gRPC prints around them."""
+    for each in _chain(error):
+        if isinstance(each, grpc.RpcError) and callable(getattr(each, "details", None)):
+            name = getattr(_code(each), "name", "gRPC error")
+            return _one_line(f"{name}: {each.details()}")
+    return _one_line(error)
+
+
+def _one_line(text: object) -> str:
+    line = " ".join(str(text).split()) or type(text).__name__
+    return line if len(line) <= 500 else line[:500] + "..."

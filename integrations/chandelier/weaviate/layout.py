@@ -1,0 +1,217 @@
+"""A collection of Weaviate: how it is made, and whether one that is there will do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from weaviate.classes.config import Configure, DataType, Property, Tokenization, VectorDistances
+
+from chandelier.exceptions import ArgumentError, StoreError
+from chandelier.multivectors import checked_count
+from chandelier.store.points.engine import ROWS, Layout
+from chandelier.weaviate.properties import KINDS, RESERVED, declared
+from chandelier.weaviate.terms import FILTER_TERMS
+
+__all__ = [
+    "PROPERTIES",
+    "Wanted",
+    "check_collection",
+    "checked_muvera",
+    "checked_name",
+    "checked_quantizer",
+    "creation",
+    "kept_settings",
+    "native_properties",
+]
+
+MARK = "chandelier: "
+"""In front of the settings, in the description of the collection."""
+
+PROPERTIES = ["doc_id", "text", "metadata", "row_count"]
+"""What a document comes back from."""
+
+QUANTIZERS = ("bq", "sq", "pq", "rq")
+
+MOST_FDE = 65_535
+"""Values of a vector that Weaviate indexes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a collection of Weaviate must be like, beside what every collection must.
+
+    Attributes:
+        muvera: `ksim`, `dprojections` and `repetitions`; None for an index of all rows.
+        quantizer: How the index is compressed.
+        properties: The kinds of the fields that are declared.
+        depth: The candidates of a search that does not say, and so `ef` of a new collection.
+        is_tenant: Whether the documents belong to a tenant.
+    """
+
+    muvera: dict[str, int] | None
+    quantizer: str | None
+    properties: dict[str, str]
+    depth: int
+    is_tenant: bool
+
+    @property
+    def fde_size(self) -> int | None:
+        """Values of the server's fixed-dimensional encoding."""
+        return None if self.muvera is None else _size(self.muvera)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What makes the server's encodings comparable."""
+        if self.muvera is None:
+            return None
+        return "weaviate-muvera-ksim{ksim}-dproj{dprojections}-reps{repetitions}".format(**self.muvera)
+
+
+def checked_name(collection: str) -> str:
+    """A name that Weaviate takes as it is."""
+    if not isinstance(collection, str) or not re.fullmatch("[A-Za-z][_0-9A-Za-z]{0,254}", collection):
+        wanted = "a capital letter, then letters, digits and _"
+        raise ArgumentError(f"collection: got {collection!r}, wanted {wanted}", argument="collection")
+    if collection[0].islower():
+        capital = collection[0].upper() + collection[1:]
+        message = f"collection: got {collection!r}, which Weaviate would call {capital!r}; name it so"
+        raise ArgumentError(message, argument="collection")
+    return collection
+
+
+def checked_muvera(muvera: bool | Mapping[str, int] | None) -> dict[str, int] | None:
+    """The numbers of the server's encoding, Weaviate's own where none are given."""
+    if muvera is None or muvera is False:
+        return None
+    given = {} if muvera is True else muvera
+    if not isinstance(given, Mapping):
+        wanted = "True or {'ksim': 4, 'dprojections': 16, 'repetitions': 10}: the server computes the encoding"
+        raise ArgumentError(f"muvera: got {type(muvera).__name__}, wanted {wanted}", argument="muvera")
+    numbers = {"ksim": 4, "dprojections": 16, "repetitions": 10}
+    for name, value in given.items():
+        if name not in numbers:
+            raise ArgumentError(f"muvera: got {name!r}, wanted one of {', '.join(numbers)}", argument="muvera")
+        try:
+            numbers[name] = checked_count(name, value, most=10 if name == "ksim" else MOST_FDE)
+        except ArgumentError as error:
+            raise ArgumentError(f"muvera: {error}", argument="muvera") from None
+    size = _size(numbers)
+    if size > MOST_FDE:
+        wanted = f"wanted at most {MOST_FDE:,}: fewer repetitions, dprojections or a smaller ksim"
+        raise ArgumentError(f"muvera: got encodings of {size:,} values, {wanted}", argument="muvera")
+    return numbers
+
+
+def checked_quantizer(quantizer: str | None) -> str | None:
+    """The name of a quantizer."""
+    if quantizer is not None and quantizer not in QUANTIZERS:
+        got = repr(quantizer) if isinstance(quantizer, str) else type(quantizer).__name__
+        raise ArgumentError(f"quantizer: got {got}, wanted one of {', '.join(QUANTIZERS)}", argument="quantizer")
+    return quantizer
+
+
+def creation(layout: Layout, wanted: Wanted, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `collections.create`."""
+    quantizers = Configure.VectorIndex.Quantizer
+    quantizer = quantizers.none() if wanted.quantizer is None else getattr(quantizers, wanted.quantizer)()
+    encoding = wanted.muvera and Configure.VectorIndex.MultiVector.Encoding.muvera(**wanted.muvera)
+    index = Configure.VectorIndex.hnsw(
+        distance_metric=VectorDistances.DOT,
+        ef=wanted.depth,
+        # Below the cutoff a filtered search reranks twice the limit only, however large ef is.
+        flat_search_cutoff=0 if wanted.muvera else None,
+    )
+    arguments: dict[str, Any] = {
+        "description": MARK + json.dumps(layout.settings),
+        "properties": _own_properties() + [declared(name, kind) for name, kind in wanted.properties.items()],
+        "vector_config": [
+            Configure.MultiVectors.self_provided(
+                name=ROWS, encoding=encoding or None, quantizer=quantizer, vector_index_config=index
+            )
+        ],
+    }
+    if wanted.is_tenant:
+        arguments["multi_tenancy_config"] = Configure.multi_tenancy(enabled=True)
+    own = [name for name in options if name in {*arguments, "name", "multi_tenancy_config"}]
+    if own:
+        raise ArgumentError(f"create_options: got {own[0]}, which the store decides", argument="create_options")
+    return {**options, **arguments}
+
+
+def kept_settings(store: str, config: Any) -> dict[str, Any]:
+    """What a store has left in the description of the collection."""
+    _, mark, settings = (config.description or "").rpartition(MARK)
+    try:
+        kept = json.loads(settings) if mark else None
+    except ValueError:
+        kept = None
+    if not isinstance(kept, dict):
+        message = f"{store}: is there, but its description keeps no fingerprint, so no store of ours wrote it"
+        raise StoreError(f"{message}; name another collection", store=store)
+    return kept
+
+
+def check_collection(store: str, config: Any, wanted: Wanted) -> None:
+    """Refuses, each by name, what would not give MaxSim of this model's rows."""
+    vector = (config.vector_config or {}).get(ROWS)
+    if vector is None:
+        raise _mismatch(store, f"vector {ROWS!r}", f"only {sorted(config.vector_config or {})}", "one of that name")
+    index = vector.vector_index_config
+    multi = getattr(index, "multi_vector", None)
+    if multi is None:
+        raise _mismatch(store, f"vector {ROWS!r}", "one vector a document", "a multi-vector on HNSW")
+    _same(store, f"distance of {ROWS!r}", index.distance_metric.value, VectorDistances.DOT.value)
+    _same(store, "encoding", muvera_of(multi), wanted.muvera)
+    quantizer = None if index.quantizer is None else type(index.quantizer).__name__.strip("_").removesuffix("Config")
+    if wanted.quantizer is not None:
+        _same(store, "quantizer", quantizer and quantizer.lower(), wanted.quantizer)
+    if config.multi_tenancy_config.enabled != wanted.is_tenant:
+        got, way_out = ("tenants", "give tenant=...") if not wanted.is_tenant else ("no tenants", "give no tenant")
+        raise StoreError(f"{store}: has {got}; {way_out}, or name another collection", store=store)
+    there = {each.name: each.data_type.value for each in config.properties}
+    for each in _own_properties():
+        _same(store, f"property {each.name!r}", there.get(each.name), each.dataType.value)
+    for name, kind in wanted.properties.items():
+        _same(store, f"property {name!r}", there.get(name), kind)
+
+
+def native_properties(config: Any) -> dict[str, str]:
+    """The fields of the metadata that the collection has properties for, and their kinds."""
+    kinds = {each.name: each.data_type.value for each in config.properties}
+    return {name: kind for name, kind in kinds.items() if name not in RESERVED and kind in KINDS}
+
+
+def muvera_of(multi: Any) -> dict[str, int] | None:
+    """The numbers of a collection's encoding."""
+    encoding = multi.encoding
+    if encoding is None:
+        return None
+    return {name: getattr(encoding, name) for name in ("ksim", "dprojections", "repetitions")}
+
+
+def _size(muvera: Mapping[str, int]) -> int:
+    return int(muvera["repetitions"] * 2 ** muvera["ksim"] * muvera["dprojections"])
+
+
+def _own_properties() -> list[Property]:
+    field, text = Tokenization.FIELD, DataType.TEXT
+    return [
+        Property(name="doc_id", data_type=text, tokenization=field, index_searchable=False),
+        Property(name="text", data_type=text, tokenization=Tokenization.WORD, index_filterable=False),
+        Property(name="metadata", data_type=text, index_filterable=False, index_searchable=False),
+        Property(name=FILTER_TERMS, data_type=DataType.TEXT_ARRAY, tokenization=field, index_searchable=False),
+        Property(name="row_count", data_type=DataType.INT),
+    ]
+
+
+def _same(store: str, what: str, got: object, wanted: object) -> None:
+    if got != wanted:
+        raise _mismatch(store, what, repr(got), repr(wanted))
+
+
+def _mismatch(store: str, what: str, got: str, wanted: str) -> StoreError:
+    return StoreError(f"{store}: {what}: got {got}, wanted {wanted}; name another collection", store=store)

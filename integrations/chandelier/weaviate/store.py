@@ -1,0 +1,260 @@
+"""`WeaviateStore`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any
+
+from weaviate import WeaviateAsyncClient, WeaviateClient
+
+from chandelier.exceptions import ArgumentError, ChandelierError
+from chandelier.models import ColBERT
+from chandelier.multivectors import checked_count
+from chandelier.scores import checked_bool
+from chandelier.store.documents import Hit
+from chandelier.store.encoding import Encoding
+from chandelier.store.points.client_store import ClientStore
+from chandelier.store.points.engine import DEPTH, LAYOUT_VERSION, Layout
+from chandelier.store.points.operations import Operations
+from chandelier.store.points.steps import Call
+from chandelier.weaviate.engine import MOST_HITS, CollectionEngine
+from chandelier.weaviate.failures import ERRORS, Lost, translated, wait_before
+from chandelier.weaviate.hybrid import hybrid_search
+from chandelier.weaviate.layout import Wanted, checked_muvera, checked_name, checked_quantizer
+from chandelier.weaviate.properties import checked_properties
+from chandelier.weaviate.verification import Verification, verify
+
+__all__ = ["WeaviateStore"]
+
+
+class WeaviateStore(ClientStore):
+    """Documents in a collection of Weaviate; a `Store`.
+
+    A collection that is not there is made: a named multi-vector `colbert` (self-provided, DOT, HNSW), the properties
+    `doc_id`, `text` (searched by BM25), `metadata` (JSON), `filter_terms` (what our filters ask) and `row_count`. One
+    that is there is read back, and refused if another model or encoding wrote it. The object's id is a UUID made of the
+    document's; scores are MaxSim of the rows as they were given, in float32, under every setting.
+
+    Failures that may pass (no connection, a server that starts or stops, 429, 503) are tried again until `timeout`. A
+    document that is there, or whose fate an error has hidden, is deleted and then stored: Weaviate leaves an equal
+    object as it is, also if a crash has kept it out of the index. In the moment between, at most 16 documents that are
+    replaced are gone.
+
+    Args:
+        client: A connected `WeaviateClient`, or a `WeaviateAsyncClient` for the methods that begin with `a`; the
+            collection is then looked at in the first of them. The store does not close it.
+        collection: Its name, with a capital letter in front, as Weaviate wants it.
+        model: Encodes documents and queries.
+        muvera: True, or `{"ksim": 4, "dprojections": 16, "repetitions": 10}` (those are Weaviate's defaults): the
+            server computes a fixed-dimensional encoding of each document, finds candidates by it, and scores them by
+            MaxSim. None puts every row into the index: exact or nearly so, and 20 to 100 times slower to store.
+            `chandelier.Muvera` computes other encodings (other seeds), so it is not taken here.
+        tenant: Whose documents these are; the collection is then one with tenants.
+        create_tenant: Make a tenant that is not there, in a collection that is; a new collection is made with it.
+        quantizer: `"rq"`, `"bq"`, `"sq"` or `"pq"`: compress the index. Scores stay exact, candidates may be lost.
+        properties: Fields of the metadata that become properties of Weaviate's own, for its filters, aggregations and
+            other programs: `{"lang": "text", "year": "int"}`, of the kinds `text`, `int`, `number`, `boolean` and lists
+            of them (`"text[]"`). A document whose value is of another kind is refused. `"auto"` declares what the first
+            documents hold; values of another kind are then left out. Filters in our dialect need none of them.
+        depth: Candidates of a search that does not say how many, and `ef` of a new collection.
+        pool_factor: Token pooling of documents, as in `encode_documents`.
+        protected_tokens: How many rows at the start it leaves alone.
+        create_options: More arguments for `collections.create`: `replication_config`, `sharding_config`, ...
+        timeout: Seconds after which a read is given up, and a failure that may pass is not tried again. A request that
+            writes is waited for as long as the client does (its own `Timeout(insert=90)`).
+
+    Raises:
+        ArgumentError: If an argument is out of range; it names it.
+        StoreError: If the server does not answer, or the collection has another layout, model or encoding.
+    """
+
+    def __init__(
+        self,
+        client: WeaviateClient | WeaviateAsyncClient,
+        collection: str,
+        model: ColBERT,
+        *,
+        muvera: bool | Mapping[str, int] | None = None,
+        tenant: str | None = None,
+        create_tenant: bool = False,
+        quantizer: str | None = None,
+        properties: Mapping[str, str] | str | None = None,
+        depth: int = DEPTH,
+        pool_factor: int = 1,
+        protected_tokens: int = 1,
+        create_options: Mapping[str, Any] | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        if not isinstance(client, (WeaviateClient, WeaviateAsyncClient)):
+            got = type(client).__name__
+            wanted = "wanted a WeaviateClient or a WeaviateAsyncClient: weaviate.connect_to_local()"
+            raise ArgumentError(f"client: got {got}, {wanted}", argument="client")
+        if tenant is not None and (not isinstance(tenant, str) or not tenant):
+            raise ArgumentError(f"tenant: got {tenant!r}, wanted a name", argument="tenant")
+        if create_options is not None and not isinstance(create_options, Mapping):
+            got = type(create_options).__name__
+            message = f"create_options: got {got}, wanted a mapping of arguments of collections.create"
+            raise ArgumentError(message, argument="create_options")
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= 1e6:
+            raise ArgumentError(f"timeout: got {timeout!r}, wanted seconds", argument="timeout")
+        encoding = Encoding(model, pool_factor, protected_tokens)
+        self._given = {
+            "collection": checked_name(collection),
+            "muvera": muvera,
+            "tenant": tenant,
+            "create_tenant": checked_bool("create_tenant", create_tenant),
+            "quantizer": checked_quantizer(quantizer),
+            "properties": properties,
+            "depth": checked_count("depth", depth, most=MOST_HITS),
+            "pool_factor": pool_factor,
+            "protected_tokens": protected_tokens,
+            "create_options": create_options,
+            "timeout": timeout,
+        }
+        kinds = checked_properties(properties)
+        wanted = Wanted(checked_muvera(muvera), quantizer, kinds or {}, depth, tenant is not None)
+        layout = _layout(encoding, wanted, collection)
+        is_async = isinstance(client, WeaviateAsyncClient)
+        where = f" of {client._connection.url}"
+        name = f"collection {collection!r}" + where + (f", tenant {tenant!r}" if tenant is not None else "")
+        self._timeout = float(timeout)
+        self._engine = CollectionEngine(
+            client,
+            collection,
+            name,
+            wanted,
+            tenant=tenant,
+            create_tenant=create_tenant,
+            create_options=create_options or {},
+            guesses=kinds is None,
+            is_async=is_async,
+            timeout=self._timeout,
+        )
+        operations = Operations(name, encoding, self._engine, layout, None, None)
+        self._start(client, operations, is_async=is_async)
+
+    def __repr__(self) -> str:
+        return f"WeaviateStore({self._operations.name})"
+
+    def hybrid_search(
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        alpha: float = 0.5,
+        fusion: str = "relative",
+        filter: Any = None,
+        depth: int | None = None,
+        explain: bool = False,
+        with_vectors: bool = False,
+    ) -> list[Hit]:
+        """The `k` documents that Weaviate's hybrid search ranks highest: BM25 of the text and vectors, fused.
+
+        The order is the one of the fusion; `Hit.score` is the document's MaxSim nevertheless, as everywhere.
+
+        Args:
+            query: A text.
+            k: How many.
+            alpha: How much the vectors count, from 0 (words only) to 1.
+            fusion: `"relative"`, of scores brought between 0 and 1, or `"ranked"`, of places.
+            filter: What the metadata must be like.
+            depth: How many candidates are fused, as in `search`.
+            explain: Say which words matched.
+            with_vectors: Give the rows of the hits too.
+        """
+        return self._run(self._hybrid(query, k, alpha, fusion, filter, depth, explain, with_vectors))
+
+    async def ahybrid_search(
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        alpha: float = 0.5,
+        fusion: str = "relative",
+        filter: Any = None,
+        depth: int | None = None,
+        explain: bool = False,
+        with_vectors: bool = False,
+    ) -> list[Hit]:
+        """As `hybrid_search`."""
+        return await self._arun(self._hybrid(query, k, alpha, fusion, filter, depth, explain, with_vectors))
+
+    def verify(self, *, repair: bool = False) -> Verification:
+        """Find documents that are stored and in no index, where no search finds them.
+
+        A server that dies while it stores can leave such; `upsert` with the same documents mends them too.
+
+        Args:
+            repair: Delete and store each of them again, with the rows that are stored.
+        """
+        return self._run(verify(self._operations, self._engine, repair=checked_bool("repair", repair)))
+
+    async def averify(self, *, repair: bool = False) -> Verification:
+        """As `verify`."""
+        steps = verify(self._operations, self._engine, repair=checked_bool("repair", repair))
+        return await self._arun(steps, writes=True)
+
+    def _hybrid(
+        self, query: str, k: int, alpha: float, fusion: str, filter: Any, depth: int | None, *flags: bool
+    ) -> Any:
+        explain, with_vectors = flags
+        return hybrid_search(
+            self._operations,
+            self._engine,
+            query,
+            k,
+            alpha=alpha,
+            fusion=fusion,
+            filter=filter,
+            depth=depth,
+            explain=explain,
+            with_vectors=with_vectors,
+        )
+
+    def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep) -> Any:
+        until = time.monotonic() + self._timeout
+        for tried in count():
+            self._check_open()
+            try:
+                return call.function()
+            except ERRORS as error:
+                wait(self._next_wait(error, call, tried, until))
+
+    async def _aask(self, call: Call) -> Any:
+        until = time.monotonic() + self._timeout
+        for tried in count():
+            self._check_open()
+            try:
+                return await call.function()
+            except ERRORS as error:
+                await asyncio.sleep(self._next_wait(error, call, tried, until))
+
+    def _next_wait(self, error: Exception, call: Call, tried: int, until: float) -> float:
+        """Seconds until the next try, or our error if there is none."""
+        if isinstance(error, ChandelierError):
+            raise error
+        ours = translated(error, self._operations.name)
+        wait = wait_before(tried)
+        if call.once or not isinstance(ours, Lost) or time.monotonic() + wait > until:
+            raise ours from error
+        return wait
+
+
+def _layout(encoding: Encoding, wanted: Wanted, collection: str) -> Layout:
+    settings: dict[str, str | int] = {
+        "layout": LAYOUT_VERSION,
+        "namespace": collection,
+        "model": encoding.fingerprint,
+        "dim": encoding.dim,
+    }
+    if wanted.fingerprint is not None:
+        settings["prefetch"] = wanted.fingerprint
+    finder = (
+        "an index of all rows"
+        if wanted.muvera is None
+        else "Weaviate's MUVERA ({ksim}, {dprojections}, {repetitions})".format(**wanted.muvera)
+    )
+    return Layout(encoding.dim, "float32", False, wanted.fde_size, False, settings, finder=finder, depth=wanted.depth)
