@@ -81,7 +81,8 @@ def translated(error: Exception, store: str) -> StoreError:
     if isinstance(error, WeaviateClosedClientError):
         return StoreError(f"{store}: the client is not connected; call client.connect() first", store=store)
     if isinstance(error, LateAnswer) or _is_timeout(error):
-        return TimedOut(f"{store}: no answer in time; give the store, or the client, a larger timeout", store=store)
+        hint = "is the server running? If it is, give the store, or the client, a larger timeout"
+        return TimedOut(f"{store}: no answer in time; {hint}", store=store)
     if TOO_LARGE.search(said):
         return Refusal(f"{store}: {said}", store=store)
     if _may_pass(error, said):

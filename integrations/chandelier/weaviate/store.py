@@ -29,6 +29,9 @@ from chandelier.weaviate.verification import Verification, verify
 
 __all__ = ["WeaviateStore"]
 
+FIRST_PATIENCE = 5.0
+"""Seconds for the first requests of all: a server that is not there should show soon."""
+
 
 class WeaviateStore(ClientStore):
     """Documents in a collection of Weaviate; a `Store`.
@@ -214,8 +217,14 @@ class WeaviateStore(ClientStore):
             with_vectors=with_vectors,
         )
 
-    def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep) -> Any:
-        until = time.monotonic() + self._timeout
+    def _ask_at_first(self, call: Call) -> Any:
+        return self._ask(call, patience=min(FIRST_PATIENCE, self._timeout))
+
+    async def _aask_at_first(self, call: Call) -> Any:
+        return await self._aask(call, min(FIRST_PATIENCE, self._timeout))
+
+    def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep, patience: float | None = None) -> Any:
+        until = time.monotonic() + (patience or self._timeout)
         for tried in count():
             self._check_open()
             try:
@@ -223,8 +232,8 @@ class WeaviateStore(ClientStore):
             except ERRORS as error:
                 wait(self._next_wait(error, call, tried, until))
 
-    async def _aask(self, call: Call) -> Any:
-        until = time.monotonic() + self._timeout
+    async def _aask(self, call: Call, patience: float | None = None) -> Any:
+        until = time.monotonic() + (patience or self._timeout)
         for tried in count():
             self._check_open()
             try:
