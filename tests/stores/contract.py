@@ -225,8 +225,8 @@ class StoreContract:
         assert store.count() == 2
 
     def test_duplicates_across_portions(self, store: Driven) -> None:
-        rows = np.eye(32, dtype=np.float32)[:1]
-        documents = [Document(f"{i % 700}", f"text {i}", vectors=rows) for i in range(1400)]
+        rows = unit_rows(np.random.default_rng(4), 1400, 32)
+        documents = [Document(f"{i % 700}", f"text {i}", vectors=rows[i : i + 1]) for i in range(1400)]
         report = store.upsert(documents)
         assert len(report.stored) == len(report.duplicates) == store.count() == 700
         assert store.get(["0", "699"])[1].text == "text 1399"
@@ -542,8 +542,8 @@ class StoreContract:
         assert filled.get(["paris"])[0].vectors is None
 
     def test_thousands_of_ids(self, store: Driven) -> None:
-        rows = np.eye(32, dtype=np.float32)[:1]
-        store.upsert(Document(f"{i}", f"text {i}", vectors=rows) for i in range(3000))
+        rows = unit_rows(np.random.default_rng(5), 3000, 32)
+        store.upsert(Document(f"{i}", f"text {i}", vectors=rows[i : i + 1]) for i in range(3000))
         wanted = [f"{i}" for i in range(2999, -1, -1)]
         assert ids(store.get(wanted)) == wanted
         assert store.delete(wanted[:2500]) == 2500
@@ -580,8 +580,8 @@ class StoreContract:
         assert all(len(each.vectors) for each in filled.iterate(with_vectors=True))
 
     def test_iterate_gives_each_document_once(self, store: Driven) -> None:
-        rows = np.eye(32, dtype=np.float32)[:1]
-        store.upsert(Document(f"{i}", "", vectors=rows) for i in range(1500))
+        rows = unit_rows(np.random.default_rng(6), 1500, 32)
+        store.upsert(Document(f"{i}", "", vectors=rows[i : i + 1]) for i in range(1500))
         assert sorted(ids(store.iterate())) == sorted(f"{i}" for i in range(1500))
         assert len(list(store.iterate(with_vectors=True))) == 1500
 

@@ -40,22 +40,15 @@ class TestPlain(StoreContract):
             client.collections.delete(name)
 
 
-class TestAsyncPlain(TestPlain):
+class TestAsyncPlainTenant(TestPlain):
     asynchronous = True
-
-
-class TestMuvera(TestPlain):
-    options: dict[str, Any] = {"depth": 10_000, "muvera": True}  # noqa: RUF012
-
-
-class TestAsyncMuvera(TestMuvera):
-    asynchronous = True
-
-
-class TestPlainTenant(TestPlain):
     options: dict[str, Any] = {"depth": 10_000, "tenant": "acme"}  # noqa: RUF012
 
 
-class TestAsyncMuveraTenant(TestPlain):
-    asynchronous = True
+class TestMuveraTenant(TestPlain):
     options: dict[str, Any] = {"depth": 10_000, "muvera": True, "tenant": "acme"}  # noqa: RUF012
+
+
+class TestAsyncMuvera(TestPlain):
+    asynchronous = True
+    options: dict[str, Any] = {"depth": 10_000, "muvera": True}  # noqa: RUF012
