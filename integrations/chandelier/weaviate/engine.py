@@ -20,11 +20,20 @@ from weaviate.classes.query import Filter, HybridFusion, MetadataQuery
 from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.multivectors import Float32Array
 from chandelier.store.filters import Node
-from chandelier.store.points.engine import ROWS, Found, Layout, Point, Refusal, Request, check_settings
+from chandelier.store.points.engine import (
+    ROWS,
+    Found,
+    Layout,
+    Point,
+    Refusal,
+    Request,
+    TimedOut,
+    check_settings,
+)
 from chandelier.store.points.steps import Call, Steps, pause, work
 from chandelier.weaviate.calls import aquietly, awithin, quietly, within
 from chandelier.weaviate.exact import best
-from chandelier.weaviate.failures import AllRefused, Lost, is_passing, is_there_already, wait_before
+from chandelier.weaviate.failures import AllRefused, Late, Lost, is_passing, is_there_already, wait_before
 from chandelier.weaviate.layout import (
     PROPERTIES,
     Wanted,
@@ -355,6 +364,8 @@ class CollectionEngine:
                 raise Lost(f"{self._name}: {next(iter(errors.values()))}", store=self._collection)
             except AllRefused as error:
                 return {str(each.uuid): str(error) for each in objects}
+            except Late as error:  # fewer may be stored in time
+                raise TimedOut(str(error), store=self._collection) from error
             except Lost:
                 if time.monotonic() > until:
                     raise

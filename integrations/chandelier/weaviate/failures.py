@@ -18,9 +18,19 @@ from weaviate.exceptions import (
 )
 
 from chandelier.exceptions import StoreError
-from chandelier.store.points.engine import Refusal, TimedOut
+from chandelier.store.points.engine import Refusal
 
-__all__ = ["ERRORS", "AllRefused", "LateAnswer", "Lost", "is_passing", "is_there_already", "translated", "wait_before"]
+__all__ = [
+    "ERRORS",
+    "AllRefused",
+    "Late",
+    "LateAnswer",
+    "Lost",
+    "is_passing",
+    "is_there_already",
+    "translated",
+    "wait_before",
+]
 
 
 class LateAnswer(Exception):
@@ -56,6 +66,10 @@ class Lost(StoreError):
     """A failure that may pass; what the request has done is not known."""
 
 
+class Late(StoreError):
+    """No answer in time; what the request has done is not known."""
+
+
 class AllRefused(StoreError):
     """Each object of a batch was refused."""
 
@@ -76,13 +90,13 @@ def is_there_already(error: StoreError) -> bool:
 
 
 def translated(error: Exception, store: str) -> StoreError:
-    """Our error for one of the client's: `Lost` if it may pass, `Refusal` if it is for what was sent."""
+    """Our error for one of the client's: `Lost` if it may pass, `Late`, `Refusal` if it is for what was sent."""
     said = _said(error)
     if isinstance(error, WeaviateClosedClientError):
         return StoreError(f"{store}: the client is not connected; call client.connect() first", store=store)
     if isinstance(error, LateAnswer) or _is_timeout(error):
         hint = "is the server running? If it is, give the store, or the client, a larger timeout"
-        return TimedOut(f"{store}: no answer in time; {hint}", store=store)
+        return Late(f"{store}: no answer in time; {hint}", store=store)
     if TOO_LARGE.search(said):
         return Refusal(f"{store}: {said}", store=store)
     if _may_pass(error, said):
