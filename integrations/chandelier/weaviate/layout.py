@@ -23,6 +23,7 @@ __all__ = [
     "checked_muvera",
     "checked_name",
     "checked_quantizer",
+    "checked_tenant",
     "creation",
     "kept_settings",
     "native_properties",
@@ -81,6 +82,14 @@ def checked_name(collection: str) -> str:
         message = f"collection: got {collection!r}, which Weaviate would call {capital!r}; name it so"
         raise ArgumentError(message, argument="collection")
     return collection
+
+
+def checked_tenant(tenant: str | None) -> str | None:
+    """A name that Weaviate takes; it refuses another one only after the collection is made."""
+    if tenant is not None and (not isinstance(tenant, str) or not re.fullmatch("[A-Za-z0-9_-]{1,64}", tenant)):
+        wanted = "a name of at most 64 letters, digits, - and _"
+        raise ArgumentError(f"tenant: got {tenant!r}, wanted {wanted}", argument="tenant")
+    return tenant
 
 
 def checked_muvera(muvera: bool | Mapping[str, int] | None) -> dict[str, int] | None:

@@ -23,7 +23,7 @@ from chandelier.store.points.steps import Call
 from chandelier.weaviate.engine import MOST_HITS, CollectionEngine
 from chandelier.weaviate.failures import ERRORS, Lost, translated, wait_before
 from chandelier.weaviate.hybrid import hybrid_search
-from chandelier.weaviate.layout import Wanted, checked_muvera, checked_name, checked_quantizer
+from chandelier.weaviate.layout import Wanted, checked_muvera, checked_name, checked_quantizer, checked_tenant
 from chandelier.weaviate.properties import checked_properties
 from chandelier.weaviate.verification import Verification, verify
 
@@ -95,8 +95,6 @@ class WeaviateStore(ClientStore):
             got = type(client).__name__
             wanted = "wanted a WeaviateClient or a WeaviateAsyncClient: weaviate.connect_to_local()"
             raise ArgumentError(f"client: got {got}, {wanted}", argument="client")
-        if tenant is not None and (not isinstance(tenant, str) or not tenant):
-            raise ArgumentError(f"tenant: got {tenant!r}, wanted a name", argument="tenant")
         if create_options is not None and not isinstance(create_options, Mapping):
             got = type(create_options).__name__
             message = f"create_options: got {got}, wanted a mapping of arguments of collections.create"
@@ -107,7 +105,7 @@ class WeaviateStore(ClientStore):
         self._given = {
             "collection": checked_name(collection),
             "muvera": muvera,
-            "tenant": tenant,
+            "tenant": checked_tenant(tenant),
             "create_tenant": checked_bool("create_tenant", create_tenant),
             "quantizer": checked_quantizer(quantizer),
             "properties": properties,
