@@ -158,6 +158,7 @@ class CollectionEngine:
 
     def query(self, requests: Sequence[Request], filter: Any, with_rows: bool) -> Steps[list[list[Found]]]:
         """The hits of each request, best first."""
+        _check_limit(requests[0])
         if requests[0].exact:
             scores = yield from best(self, requests, filter)
         else:
@@ -171,6 +172,7 @@ class CollectionEngine:
 
     def hybrid(self, text: str, request: Request, alpha: float, fusion: str, filter: Any) -> Steps[list[str]]:
         """The uuids of the objects that words and rows find, in the order of Weaviate's fusion."""
+        _check_limit(request)
         answer = yield self._query(
             lambda query: query.hybrid(
                 query=text,
@@ -429,6 +431,12 @@ class CollectionEngine:
     def _write_call(self, function: Callable[[], Any], *, once: bool = False) -> Call:
         """What is waited for, however long it takes."""
         return Call(lambda: aquietly(function) if self._is_async else quietly(function), once)
+
+
+def _check_limit(request: Request) -> None:
+    if request.limit > MOST_HITS:
+        message = f"k: got {request.limit:,}, wanted at most {MOST_HITS:,}, as Weaviate returns"
+        raise ArgumentError(message, argument="k")
 
 
 def _these(uuids: Sequence[str], filter: Any = None) -> Any:
