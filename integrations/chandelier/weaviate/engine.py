@@ -33,7 +33,7 @@ from chandelier.store.points.engine import (
 from chandelier.store.points.steps import Call, Steps, pause, work
 from chandelier.weaviate.calls import aquietly, awithin, quietly, within
 from chandelier.weaviate.exact import best
-from chandelier.weaviate.failures import AllRefused, Late, Lost, is_passing, is_there_already, wait_before
+from chandelier.weaviate.failures import AllRefused, Late, Lost, Undeleted, is_passing, is_there_already, wait_before
 from chandelier.weaviate.layout import (
     PROPERTIES,
     Wanted,
@@ -245,10 +245,25 @@ class CollectionEngine:
         while True:
             answer = yield self._write_call(lambda: self._here().data.delete_many(where=where))
             if answer.failed:
-                message = f"{self._name}: {answer.failed:,} of {answer.matches:,} documents could not be deleted"
-                raise StoreError(f"{message}; the server's log says why", store=self._collection)
-            if uuids is not None or not answer.matches:
+                is_done = not (yield from self._delete_some(where))
+            else:
+                is_done = uuids is not None or not answer.matches
+            if is_done:
                 return
+
+    def _delete_some(self, where: Any) -> Steps[int]:
+        """Delete some of those that pass one by one, where all at once stay and do not say why; how many."""
+        some = yield self._query(
+            lambda query: query.fetch_objects(filters=where, limit=REPLACED_AT_ONCE, return_properties=[])
+        )
+        for each in some.objects:
+            try:
+                yield self._write_call(partial(self._delete_one, each.uuid))
+            except (Late, Lost):
+                raise
+            except StoreError as error:
+                raise Undeleted(str(error), store=self._collection) from error
+        return len(some.objects)
 
     def is_indexed(self) -> Steps[bool]:
         """Whether the index holds all that is stored: with `ASYNC_INDEXING` a server is behind."""
@@ -343,15 +358,18 @@ class CollectionEngine:
         """Insert objects; those whose fate is not known, or that are there, are deleted before.
 
         An object that the server refuses may be stored nevertheless, without being indexed: it is tried once more, and
-        deleted if it is refused again.
+        deleted if it is refused again. A server that deletes nothing, since it is read-only, has stored nothing either.
         """
         until = time.monotonic() + self._timeout
-        refused = yield from self._insert(objects, is_new=is_new, until=until)
+        try:
+            refused = yield from self._insert(objects, is_new=is_new, until=until)
+        except Undeleted as error:
+            return {str(each.uuid): str(error) for each in objects}
         again = [each for each in objects if str(each.uuid) in refused]
         if again:
-            refused = yield from self._insert(again, is_new=False, until=until)
-        if refused:
-            yield from self.delete(list(refused), None)
+            with suppress(Undeleted):
+                refused = yield from self._insert(again, is_new=False, until=until)
+                yield from self.delete(list(refused), None)
         return refused
 
     def _insert(self, objects: Sequence[DataObject[Any, Any]], *, is_new: bool, until: float) -> Steps[dict[str, str]]:
@@ -362,7 +380,7 @@ class CollectionEngine:
                 answer = yield self._write_call(lambda: self._here().data.insert_many(objects), once=True)
                 errors = {str(objects[index].uuid): error.message for index, error in answer.errors.items()}
                 if not any(map(is_passing, errors.values())):
-                    return errors
+                    return (yield from self._refused(objects, errors))
                 raise Lost(f"{self._name}: {next(iter(errors.values()))}", store=self._collection)
             except AllRefused as error:
                 return {str(each.uuid): str(error) for each in objects}
@@ -374,6 +392,15 @@ class CollectionEngine:
                 is_new = False
                 yield from pause(wait_before(tried))
         raise AssertionError("unreachable: `count` does not end")
+
+    def _refused(self, objects: Sequence[DataObject[Any, Any]], errors: Mapping[str, str]) -> Steps[dict[str, str]]:
+        """Why objects are not stored: a shard that refuses all of a batch gives one error, at the first of them."""
+        if not errors:
+            return {}
+        uuids = [str(each.uuid) for each in objects]
+        there = set((yield from self._uuids([uuid for uuid in uuids if uuid not in errors])))
+        said = next(iter(errors.values()))
+        return {uuid: errors.get(uuid, said) for uuid in uuids if uuid not in there}
 
     def _nearest(self, request: Request, filter: Any) -> Steps[list[tuple[str, float]]]:
         return (yield from self._near(request.rows, self._limit(request), filter))[: request.limit]
@@ -418,6 +445,9 @@ class CollectionEngine:
     def _here(self) -> Any:
         collection = self._client.collections.use(self._collection)
         return collection if self._tenant is None else collection.with_tenant(self._tenant)
+
+    def _delete_one(self, uuid: UUID) -> Any:
+        return self._here().data.delete_by_id(uuid)
 
     def _query(self, ask: Callable[[Any], Any]) -> Call:
         return self._read(lambda: ask(self._here().query))

@@ -26,6 +26,7 @@ __all__ = [
     "Late",
     "LateAnswer",
     "Lost",
+    "Undeleted",
     "is_passing",
     "is_there_already",
     "translated",
@@ -74,6 +75,10 @@ class AllRefused(StoreError):
     """Each object of a batch was refused."""
 
 
+class Undeleted(StoreError):
+    """What was to be deleted is still there."""
+
+
 def wait_before(tried: int) -> float:
     """Seconds until a request is asked again."""
     return min(LONGEST_WAIT, FIRST_WAIT * 2.0**tried) * random.uniform(0.5, 1.0)
@@ -102,7 +107,7 @@ def translated(error: Exception, store: str) -> StoreError:
     if _may_pass(error, said):
         return Lost(f"{store}: {said}; is the server running?", store=store)
     if isinstance(error, WeaviateInsertManyAllFailedError):
-        return AllRefused(said, store=store)
+        return AllRefused(said.partition("set of all errors: ")[2] or said, store=store)
     kind = Refusal if _code(error) in REFUSED else StoreError
     return kind(f"{store}: {said}", store=store)
 
