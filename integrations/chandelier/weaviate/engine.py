@@ -101,7 +101,7 @@ class CollectionEngine:
         self._is_async = is_async
         self._timeout = timeout
         self._natives: dict[str, str] = {}
-        self._dim = 0
+        self._dim = self._most_message = 0
         self.most_bytes = MUVERA_BYTES if wanted.muvera else PLAIN_BYTES
         self.most_values = 0  # until the server has said how large a message may be
         self.candidates = range(1, MOST_HITS + 1)
@@ -111,7 +111,8 @@ class CollectionEngine:
         arguments = creation(layout, self._wanted, self._create_options)
         meta = yield self._read(lambda: self._client.get_meta())
         self._check_version(str(meta.get("version")))
-        self.most_values = int(meta.get("grpcMaxMessageSize") or 10 << 20) // 8  # half of a message of float32
+        self._most_message = int(meta.get("grpcMaxMessageSize") or 10 << 20)
+        self.most_values = self._most_message // 8  # half of a message of float32
         self._dim = layout.dim
         is_new = not (yield self._read(lambda: self._client.collections.exists(self._collection)))
         if is_new:
@@ -351,6 +352,10 @@ class CollectionEngine:
             FILTER_TERMS: terms(metadata),
             "row_count": 0 if rows is None else len(rows),
         }
+        size = _message_bytes(properties) + (0 if rows is None else 4 * rows.size)
+        if size > self._most_message:
+            wanted = f"wanted at most {self._most_message:,}, as the server takes; cut it up"
+            return ArgumentError(f"got a document of {size:,} bytes, {wanted}")
         vector = None if rows is None else {ROWS: rows.astype(np.float32).tolist()}
         return DataObject(properties=properties, uuid=UUID(point.uuid), vector=vector)
 
@@ -461,6 +466,16 @@ class CollectionEngine:
     def _write_call(self, function: Callable[[], Any], *, once: bool = False) -> Call:
         """What is waited for, however long it takes."""
         return Call(lambda: aquietly(function) if self._is_async else quietly(function), once)
+
+
+def _message_bytes(properties: Mapping[str, Any]) -> int:
+    """How large an object without rows is in a request, or a little more than that."""
+    size = 512
+    for name, value in properties.items():
+        for each in value if isinstance(value, list) else [value]:
+            size += 8 + (len(each.encode()) if isinstance(each, str) else 8)
+        size += 16 + len(name)
+    return size
 
 
 def _check_limit(request: Request) -> None:
