@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from weaviate.classes.config import DataType, Property, Tokenization
@@ -26,6 +27,9 @@ KINDS = {
 
 RESERVED = frozenset({"doc_id", "text", "metadata", "filter_terms", "row_count", "id", "_id", "_additional", "vector"})
 """What a store has its own properties for, and what Weaviate or its client keep."""
+
+MOST_GUESSED = 100
+"""Each is declared by itself, in some 20 milliseconds, and has indexes of its own."""
 
 NAME = re.compile("[_a-z][_0-9A-Za-z]{0,230}")
 """Weaviate makes a capital at the beginning small, and says nothing."""
@@ -58,7 +62,7 @@ def declared(name: str, kind: str) -> Property:
 
 
 def guessed(documents: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The kinds of the fields of documents: those that can be properties, and hold values of one kind.
+    """The kinds of the fields of documents: the first that can be properties, and hold values of one kind.
 
     Examples:
         >>> guessed([{"lang": "en", "year": 2020, "id": "a"}, {"year": 2020.5, "tags": ["a"], "mixed": [1, "a"]}])
@@ -77,7 +81,7 @@ def guessed(documents: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         (kind,) = values if len(values) == 1 else (None,)
         if kind is not None:
             kinds[name] = kind
-    return kinds
+    return dict(islice(kinds.items(), MOST_GUESSED))
 
 
 def kind_of(value: Any) -> str | None:

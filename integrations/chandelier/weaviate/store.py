@@ -61,7 +61,8 @@ class WeaviateStore(ClientStore):
         properties: Fields of the metadata that become properties of Weaviate's own, for its filters, aggregations and
             other programs: `{"lang": "text", "year": "int"}`, of the kinds `text`, `int`, `number`, `boolean` and lists
             of them (`"text[]"`). A document whose value is of another kind is refused. `"auto"` declares what the first
-            documents hold; values of another kind are then left out. Filters in our dialect need none of them.
+            documents hold, 100 fields at most; values of another kind are then left out. Filters in our dialect need
+            none of them.
         depth: Candidates of a search that does not say how many, and `ef` of a new collection.
         pool_factor: Token pooling of documents, as in `encode_documents`.
         protected_tokens: How many rows at the start it leaves alone.
