@@ -102,6 +102,8 @@ def kind_of(value: Any) -> str | None:
 def native(metadata: Mapping[str, Any], kinds: Mapping[str, str], required: Iterable[str]) -> dict[str, Any]:
     """The values of the properties; a value of another kind is left out, or refused where its field is required.
 
+    The client takes the first number of a list for what all of them are.
+
     Raises:
         ArgumentError: If it is; it names the field.
     """
@@ -112,7 +114,7 @@ def native(metadata: Mapping[str, Any], kinds: Mapping[str, str], required: Iter
             continue
         got = kind_of(value)
         if got == kind or (got, kind) in (("int", "number"), ("int[]", "number[]")):
-            values[name] = value
+            values[name] = list(map(float, value)) if kind == "number[]" else value
         elif name in required:
             what = f"got {value!r:.80}" if got is None else f"got {got}"
             raise ArgumentError(
