@@ -24,6 +24,7 @@ STORES = {
     "LocalStore": "chandelier.store.local",
     "QdrantEdgeStore": "chandelier.qdrant_edge",
     "QdrantStore": "chandelier.qdrant",
+    "WeaviateStore": "chandelier.weaviate",
 }
 ENCODERS = {
     "Bm25": "chandelier.store.points.sparse",
@@ -37,12 +38,13 @@ def open_store(description: Mapping[str, Any]) -> Store:
     """Open the store that a description names, with the model and the encoders in it.
 
     The model is the one of `chandelier.shared.shared_model`. Close the store when it is no longer needed; the client
-    that was made for a `QdrantStore` is closed with it.
+    that was made for a `QdrantStore` or a `WeaviateStore` is closed with it.
 
     Args:
-        description: What `store.description` was, of a `LocalStore` with a path, a `QdrantEdgeStore` or a
-            `QdrantStore` of a server or a folder. A server's key is never in it: it comes from `QDRANT_API_KEY`, and
-            is sent where the description says, so open none that you do not trust.
+        description: What `store.description` was, of a `LocalStore` with a path, a `QdrantEdgeStore`, a `QdrantStore`
+            of a server or a folder, or a `WeaviateStore`. A server's key is never in it: it comes from
+            `QDRANT_API_KEY` or `WEAVIATE_API_KEY`, and is sent where the description says, so open none that you do
+            not trust.
 
     Raises:
         ArgumentError: If it is not such a description; it names the place.

@@ -14,12 +14,14 @@ from chandelier.exceptions import ArgumentError, ChandelierError
 from chandelier.models import ColBERT
 from chandelier.multivectors import checked_count
 from chandelier.scores import checked_bool
+from chandelier.store.descriptions import description_of
 from chandelier.store.documents import Hit
 from chandelier.store.encoding import Encoding
 from chandelier.store.points.client_store import ClientStore
 from chandelier.store.points.engine import DEPTH, LAYOUT_VERSION, Layout
 from chandelier.store.points.operations import Operations
 from chandelier.store.points.steps import Call
+from chandelier.weaviate.description import checked_client, connect_async, described_client, opened_client, url_of
 from chandelier.weaviate.engine import MOST_HITS, CollectionEngine
 from chandelier.weaviate.failures import ERRORS, Lost, translated, wait_before
 from chandelier.weaviate.hybrid import hybrid_search
@@ -120,9 +122,10 @@ class WeaviateStore(ClientStore):
         wanted = Wanted(checked_muvera(muvera), quantizer, kinds or {}, depth, tenant is not None)
         layout = _layout(encoding, wanted, collection)
         is_async = isinstance(client, WeaviateAsyncClient)
-        where = f" of {client._connection.url}"
+        where = f" of {url_of(client)}"
         name = f"collection {collection!r}" + where + (f", tenant {tenant!r}" if tenant is not None else "")
         self._timeout = float(timeout)
+        self._connecting = asyncio.Lock()
         self._engine = CollectionEngine(
             client,
             collection,
@@ -140,6 +143,44 @@ class WeaviateStore(ClientStore):
 
     def __repr__(self) -> str:
         return f"WeaviateStore({self._operations.name})"
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the store was opened with, as plain JSON: `chandelier.store.open_store` opens it again from that.
+
+        A server's key is left out, and read from `WEAVIATE_API_KEY` by whoever opens it.
+
+        Raises:
+            ArgumentError: If there is a setting that a file cannot hold: headers, proxies, a login that is no key, an
+                embedded server, objects among `create_options`.
+        """
+        return description_of(WeaviateStore, self.model, client=described_client(self._client), **self._given)
+
+    @staticmethod
+    def _check_description(client: Any, **_: Any) -> None:
+        """Refuses a client that there cannot be."""
+        checked_client(client)
+
+    @classmethod
+    def _from_description(cls, client: Mapping[str, Any], **arguments: Any) -> WeaviateStore:
+        """Opens a store whose client is its own."""
+        opened = opened_client(client)
+        try:
+            store = cls(opened, **arguments)
+        except BaseException:
+            if isinstance(opened, WeaviateClient):
+                opened.close()
+            raise
+        store._owns_client = True
+        return store
+
+    async def aopen(self) -> None:
+        """Make the collection, or look at the one that is there; the first call of another method does so too."""
+        if self._owns_client and self._is_async:
+            async with self._connecting:
+                self._check_open()
+                await connect_async(self._client)
+        await super().aopen()
 
     def hybrid_search(
         self,

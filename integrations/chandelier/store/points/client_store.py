@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ class ClientStore(PointStore):
     _is_async: bool
     _owns_client = False
     _opened = _closed = False
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def _start(self, client: Any, operations: Operations, *, is_async: bool) -> None:
         """Look at the collection, or leave that to the first asynchronous call."""
@@ -32,20 +34,25 @@ class ClientStore(PointStore):
     async def aopen(self) -> None:
         """Make the collection, or look at the one that is there; the first call of another method does so too."""
         if not self._opened:
+            self._loop = asyncio.get_running_loop()
             await arun(self._operations.open(), self._aask_at_first)
             self._opened = True
 
     def close(self) -> None:
         """End the use of this store, not of a client that was given; closing again does nothing."""
+        if not self._closed and self._owns_client:
+            if not self._is_async:
+                self._client.close()
+            elif self._loop is not None and self._loop.is_running():  # who shares a store closes it without waiting
+                asyncio.run_coroutine_threadsafe(self._client.close(), self._loop)
         self._closed = True
-        if self._owns_client and not self._is_async:
-            self._client.close()
 
     async def aclose(self) -> None:
         """As `close`."""
-        self.close()
-        if self._owns_client and self._is_async:
+        if not self._closed and self._owns_client and self._is_async:
+            self._closed = True
             await self._client.close()
+        self.close()
 
     def _run(self, steps: Steps[T], stopped: threading.Event | None = None) -> T:
         if self._is_async:

@@ -1,0 +1,200 @@
+"""A client of Weaviate: where its server is, in plain JSON, and back; a key is never part of it.
+
+The client says nothing of how it was made, so this is read from its private connection: here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from weaviate import WeaviateAsyncClient, WeaviateClient
+from weaviate.auth import Auth, AuthApiKey
+from weaviate.config import AdditionalConfig, Timeout
+from weaviate.connect import ConnectionParams, ProtocolParams
+
+from chandelier.exceptions import ArgumentError
+from chandelier.weaviate.failures import translated
+
+__all__ = [
+    "api_key",
+    "checked_client",
+    "connect",
+    "connect_async",
+    "described_client",
+    "opened_client",
+    "ping",
+    "url_of",
+]
+
+KEY = "WEAVIATE_API_KEY"
+CLIENTS: dict[str, type[WeaviateClient] | type[WeaviateAsyncClient]] = {
+    "WeaviateClient": WeaviateClient,
+    "WeaviateAsyncClient": WeaviateAsyncClient,
+}
+ENDPOINTS = ("http", "grpc")
+OPTIONS = (*ENDPOINTS, "timeout", "skip_init_checks")
+
+
+def url_of(client: WeaviateClient | WeaviateAsyncClient) -> str:
+    """Where the client's server is."""
+    return str(client._connection.url)
+
+
+def api_key() -> Any:
+    """The key of the environment as the client takes it; None if there is none."""
+    key = os.environ.get(KEY)
+    return Auth.api_key(key) if key else None
+
+
+def described_client(client: WeaviateClient | WeaviateAsyncClient) -> dict[str, Any]:
+    """Where a client's server is, and how long it is waited for.
+
+    Raises:
+        ArgumentError: If it was made with what a file cannot or must not hold.
+    """
+    connection = client._connection
+    has = {
+        "embedded_options": connection.embedded_db is not None,
+        "auth_client_secret": not isinstance(connection._auth, (AuthApiKey, type(None))),
+        "additional_headers": bool(connection.additional_headers),
+        "proxies": bool(connection.get_proxies()),
+        "grpc_config": getattr(connection, "_grpc_config", None) is not None,  # 4.17 has none
+    }
+    for name, is_there in has.items():
+        if is_there:
+            message = "is nothing for a file; make the store where it is used, and give it open"
+            raise ArgumentError(f"client.{name}: {message}", argument="client")
+    described: dict[str, Any] = {"type": _type(client), **connection._connection_params.model_dump()}
+    for name in ENDPOINTS:
+        _check_no_secret(described[name]["host"], f"client.{name}.host")
+    if timeout := connection.timeout_config.model_dump(exclude_defaults=True):
+        described["timeout"] = timeout
+    if connection._skip_init_checks:
+        described["skip_init_checks"] = True
+    return described
+
+
+def checked_client(description: Any) -> dict[str, Any]:
+    """The options of a client that is described; nothing is opened.
+
+    Raises:
+        ArgumentError: If it is none that `described_client` writes; it names the place, and quotes no value.
+    """
+    place = "store.client"
+    if not isinstance(description, Mapping) or description.get("type") not in list(CLIENTS):
+        got = (
+            f"the type {description.get('type')!r}" if isinstance(description, Mapping) else type(description).__name__
+        )
+        raise _error(place, f"got {got}, wanted a mapping with the type {' or '.join(CLIENTS)}")
+    options = {name: value for name, value in description.items() if name != "type"}
+    for name in options:
+        if name not in OPTIONS:
+            hint = f"; a key comes from {KEY}" if any(each in str(name) for each in ("key", "auth")) else ""
+            raise _error(f"{place}.{name}", f"unknown, wanted one of {', '.join(OPTIONS)}{hint}")
+    for name in ENDPOINTS:
+        _check_endpoint(options.get(name), f"{place}.{name}")
+    http, grpc = (options[name] for name in ENDPOINTS)
+    if (http["host"], http["port"]) == (grpc["host"], grpc["port"]):
+        raise _error(f"{place}.grpc.port", f"got {grpc['port']}, which is that of http; wanted another")
+    _check_timeout(options.get("timeout", {}), f"{place}.timeout")
+    if not isinstance(options.get("skip_init_checks", False), bool):
+        raise _error(f"{place}.skip_init_checks", f"got {type(options['skip_init_checks']).__name__}, wanted a bool")
+    return options
+
+
+def opened_client(description: Mapping[str, Any]) -> WeaviateClient | WeaviateAsyncClient:
+    """The client that is described, with the key of `WEAVIATE_API_KEY` if there is one; connected if it is synchronous.
+
+    Raises:
+        ArgumentError: If there is no such client.
+        StoreError: If its server does not answer.
+    """
+    options = checked_client(description)
+    client = CLIENTS[description["type"]](
+        connection_params=ConnectionParams(**{name: ProtocolParams(**options[name]) for name in ENDPOINTS}),
+        auth_client_secret=api_key(),
+        additional_config=AdditionalConfig(timeout=Timeout(**options.get("timeout", {}))),
+        skip_init_checks=options.get("skip_init_checks", False),
+    )
+    if isinstance(client, WeaviateClient):
+        connect(client)
+    return client
+
+
+def connect(client: WeaviateClient) -> None:
+    """Connect a client, or close it and say why it cannot.
+
+    Raises:
+        StoreError: If its server does not answer, or does not let it in.
+    """
+    try:
+        client.connect()
+    except Exception as error:  # the client's, httpx's, gRPC's, builtin ones
+        client.close()
+        raise translated(error, url_of(client)) from error
+
+
+async def connect_async(client: WeaviateAsyncClient) -> None:
+    """As `connect`."""
+    try:
+        await client.connect()
+    except Exception as error:
+        await client.close()
+        raise translated(error, url_of(client)) from error
+
+
+def ping(client: WeaviateClient) -> None:
+    """Ask whether gRPC answers: a connected client that has skipped its checks has asked HTTP only.
+
+    Raises:
+        StoreError: If it does not.
+    """
+    try:
+        client._connection._ping_grpc("sync")
+    except Exception as error:
+        raise translated(error, url_of(client)) from error
+
+
+def _type(client: WeaviateClient | WeaviateAsyncClient) -> str:
+    return "WeaviateAsyncClient" if isinstance(client, WeaviateAsyncClient) else "WeaviateClient"
+
+
+def _check_endpoint(endpoint: Any, place: str) -> None:
+    kinds = {"host": str, "port": int, "secure": bool}
+    if not isinstance(endpoint, Mapping) or set(endpoint) != set(kinds):
+        got = f"{sorted(map(str, endpoint))}" if isinstance(endpoint, Mapping) else type(endpoint).__name__
+        raise _error(place, f"got {got}, wanted a mapping with host, port and secure")
+    for name, kind in kinds.items():
+        if type(endpoint[name]) is not kind:
+            got = type(endpoint[name]).__name__
+            raise _error(f"{place}.{name}", f"got {got}, wanted a value of type {kind.__name__}")
+    if not endpoint["host"]:
+        raise _error(f"{place}.host", "is empty, wanted a name or an address")
+    _check_no_secret(endpoint["host"], f"{place}.host")
+    if not 0 < endpoint["port"] < 1 << 16:
+        raise _error(f"{place}.port", f"got {endpoint['port']}, wanted 1 to 65,535")
+
+
+def _check_timeout(timeout: Any, place: str) -> None:
+    names = list(Timeout.model_fields)
+    if not isinstance(timeout, Mapping):
+        raise _error(place, f"got {type(timeout).__name__}, wanted a mapping of {', '.join(names)}")
+    for name, value in timeout.items():
+        if name not in names:
+            raise _error(f"{place}.{name}", f"unknown, wanted one of {', '.join(names)}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1e6:
+            got = value if isinstance(value, float) else type(value).__name__
+            raise _error(f"{place}.{name}", f"got {got}, wanted seconds")
+
+
+def _check_no_secret(host: str, place: str) -> None:
+    """Refuses what may hold a password or a key: the user of an address, and all behind the host."""
+    if any(mark in host for mark in "@?#/"):
+        message = f"holds '@', '?', '#' or '/', and so perhaps a secret, which is nothing for a file; set {KEY} instead"
+        raise _error(place, message)
+
+
+def _error(place: str, message: str) -> ArgumentError:
+    return ArgumentError(f"{place}: {message}", argument=place.split(".")[0])
