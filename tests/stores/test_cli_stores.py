@@ -18,7 +18,6 @@ import pytest
 from command_line import Result, Run, command, jsonl, read_terminal
 
 from chandelier import ColBERT, Document, LocalStore, MeanVector, Muvera
-from chandelier.cli import main
 from chandelier.qdrant import QdrantStore
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts no folder on the path
@@ -73,23 +72,6 @@ def store(tmp_path: Path, model: ColBERT) -> Path:
     with LocalStore(model, path) as made:
         made.upsert(DOCUMENTS)
     return path
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process, with nothing in standard input."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")  # a usage error is one line
-
-    def call(*arguments: str | os.PathLike[str]) -> Result:
-        try:
-            code = main([os.fspath(argument) for argument in arguments])
-        except SystemExit as end:
-            code = int(str(end.code))
-        out, err = capfd.readouterr()
-        return Result(code, out.encode(), err.encode())
-
-    return call
 
 
 def stored(path: Path, model: ColBERT) -> list[Document]:
@@ -511,20 +493,40 @@ def test_a_store_of_another_model(call: Run, notes: Path, store: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["index", "m"], ["--store --qdrant"]),
-        (["search", "m", "--query", "q"], ["--store --qdrant"]),
+        (["index", "m"], ["--store --qdrant --weaviate"]),
+        (["search", "m", "--query", "q"], ["--store --qdrant --weaviate"]),
         (["search", "m", "--store", "s"], ["--query"]),
         (["search", "m", "notes.jsonl", "--query", "q", "--store", "s"], ["notes.jsonl"]),
         (["index", "m", "--store", "s", "--qdrant", "http://h"], ["not allowed with"]),
         (["index", "m", "--qdrant", "http://h"], ["--collection", "--qdrant"]),
-        (["index", "m", "--store", "s", "--collection", "c"], ["--collection: goes with --qdrant"]),
+        (
+            ["index", "m", "--store", "s", "--collection", "c"],
+            ["goes with --qdrant and --weaviate, not with --store"],
+        ),
         (["index", "m", "--store", "s", "--prefetch", "none"], ["--prefetch: goes with --qdrant"]),
         (["index", "m", "--store", "s", "--grpc"], ["--grpc: goes with --qdrant"]),
-        (["index", "m", "--store", "s", "--grpc-port", "1"], ["--grpc-port: goes with --qdrant"]),
-        (["search", "m", "--query", "q", "--store", "s", "--depth", "5"], ["--depth: goes with --qdrant"]),
-        (["search", "m", "--query", "q", "--store", "s", "--timeout", "5"], ["--timeout: goes with --qdrant"]),
+        (["index", "m", "--store", "s", "--grpc-port", "1"], ["--grpc-port: goes with --qdrant and --weaviate"]),
+        (
+            ["search", "m", "--query", "q", "--store", "s", "--depth", "5"],
+            ["--depth: goes with --qdrant and --weaviate"],
+        ),
+        (
+            ["search", "m", "--query", "q", "--store", "s", "--timeout", "5"],
+            ["--timeout: goes with --qdrant and --weaviate"],
+        ),
         (["search", "m", "--query", "q", "--store", "s", "-k", "0"], ["-k/--top-k", "'0'"]),
         (["index", "m", "--qdrant", "http://h", "--collection", "c", "--prefetch", "fast"], ["--prefetch", "'fast'"]),
+        (["index", "m", "--store", "s", "--qdrant", "http://h", "--weaviate", "http://h"], ["not allowed with"]),
+        (["index", "m", "--weaviate", "http://h"], ["--collection: --weaviate needs the name of a collection"]),
+        (["index", "m", "--store", "s", "--muvera"], ["--muvera: goes with --weaviate, not with --store"]),
+        (["index", "m", "--qdrant", "http://h", "--collection", "c", "--tenant", "t"], ["--tenant: goes with --weav"]),
+        (["index", "m", "--weaviate", "http://h", "--collection", "C", "--grpc"], ["--grpc: goes with --qdrant, not"]),
+        (["index", "m", "--weaviate", "http://h", "--collection", "C", "--prefetch", "mean"], ["--prefetch: goes wi"]),
+        (["search", "m", "--query", "q", "--weaviate", "http://h", "--collection", "C", "--muvera"], ["--muvera"]),
+        (["index", "m", "--weaviate", "http://h/v1", "--collection", "C"], ["--weaviate", "more than a host"]),
+        (["index", "m", "--weaviate", "http://h?key=k", "--collection", "C"], ["--weaviate", "more than a host"]),
+        (["index", "m", "--weaviate", "http://me:key@h", "--collection", "C"], ["WEAVIATE_API_KEY"]),
+        *((["index", "m", "--weaviate", url, "--collection", "C"], ["--weaviate", "no URL"]) for url in NO_URLS),
         (["index", "m", "-", "-", "--store", "s"], ["standard input can be read only once"]),
         *((["index", "m", "--qdrant", url, "--collection", "c"], ["--qdrant", "no URL"]) for url in NO_URLS),
         (["index", "m", "--qdrant", "http://me:key@host", "--collection", "c"], ["QDRANT_API_KEY"]),
@@ -542,7 +544,7 @@ from chandelier.cli import main
 try:
     main([sys.argv[1], "--help"])
 except SystemExit:
-    heavy = {"sqlite3", "qdrant_client", "tqdm", "chandelier.store"}
+    heavy = {"sqlite3", "qdrant_client", "weaviate", "tqdm", "chandelier.store"}
     print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, timeout=60, check=True)
@@ -551,7 +553,7 @@ except SystemExit:
     words = " ".join(" ".join(text).split())
     facts = {
         "index": ["FILE:LINE", "replaces the one with the same id", "--skip-bad goes on", '7 and "7" are the same'],
-        "search": ['{"lang": "en", "year": {"$gte": 2020}}', "$exists", "QDRANT_API_KEY"],
+        "search": ['{"lang": "en", "year": {"$gte": 2020}}', "$exists", "QDRANT_API_KEY", "WEAVIATE_API_KEY"],
     }
     assert all(fact in words for fact in facts[name]), words
 

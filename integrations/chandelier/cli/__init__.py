@@ -45,8 +45,16 @@ SEARCH_HELP = """
 A filter is a JSON object of fields of the metadata, all of which must fit: {"lang": "en", "year": {"$gte": 2020}}. It
 knows $eq $ne $gt $gte $lt $lte $in $nin $exists $and $or $not, and author.name for a field in an object.
 """
-QDRANT_HELP = "The key of a Qdrant server is taken from the environment variable QDRANT_API_KEY."
-QDRANT_ONLY = ("collection", "prefetch", "depth", "grpc", "grpc_port", "timeout")
+KEY_HELP = """
+The key of a server is taken from the environment variable QDRANT_API_KEY or WEAVIATE_API_KEY. A Weaviate is reached by
+two ports: that of the URL, and --grpc-port.
+"""
+PLACES = {
+    "store": (),
+    "qdrant": ("collection", "prefetch", "depth", "grpc", "grpc_port", "timeout"),
+    "weaviate": ("collection", "muvera", "tenant", "depth", "grpc_port", "timeout"),
+}
+"""Where a store can be, and the options that go with it alone."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -142,13 +150,19 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments = command.parse_intermixed_args(argv[1:])
     if getattr(arguments, "files", []).count(STDIN) > 1:
         command.error(f"standard input can be read only once, but {STDIN!r} is given more often")
-    if getattr(arguments, "store", None) is not None:
-        for option in QDRANT_ONLY:
-            if getattr(arguments, option, None):
-                command.error(f"argument --{option.replace('_', '-')}: goes with --qdrant, not with --store")
-    elif getattr(arguments, "qdrant", None) is not None and arguments.collection is None:
-        command.error("argument --collection: --qdrant needs the name of a collection")
+    if place := next((name for name in PLACES if getattr(arguments, name, None) is not None), None):
+        _check_options(command, arguments, place)
     return arguments
+
+
+def _check_options(command: argparse.ArgumentParser, arguments: argparse.Namespace, place: str) -> None:
+    """Refuses options of another place, and a server without a collection."""
+    for option in dict.fromkeys(each for options in PLACES.values() for each in options):
+        if option not in PLACES[place] and getattr(arguments, option, None):
+            others = " and ".join(f"--{name}" for name, options in PLACES.items() if option in options)
+            command.error(f"argument --{option.replace('_', '-')}: goes with {others}, not with --{place}")
+    if PLACES[place] and arguments.collection is None:
+        command.error(f"argument --collection: --{place} needs the name of a collection")
 
 
 def _encode_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -191,8 +205,8 @@ def _explain_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def _index_parser(subparsers: Any) -> argparse.ArgumentParser:
-    about = "store texts in a file or in Qdrant, to be searched"
-    epilog = f"{INDEX_HELP}\n{QDRANT_HELP}"
+    about = "store texts in a file, in Qdrant or in Weaviate, to be searched"
+    epilog = f"{INDEX_HELP}{KEY_HELP}"
     parser = _command_parser(subparsers, "index", stores.index, about, epilog=epilog)
     parser.set_defaults(stdin_is_jsonl=True)
     _add_input(parser, "whole")
@@ -204,6 +218,11 @@ def _index_parser(subparsers: Any) -> argparse.ArgumentParser:
         choices=("muvera", "mean", "none"),
         help="how Qdrant finds candidates for MaxSim (default: as the collection does, none for a new one)",
     )
+    parser.add_argument(
+        "--muvera",
+        action="store_true",
+        help="have Weaviate find candidates by its MUVERA, much faster to store (default: as the collection does)",
+    )
     _add_pooling(parser)
     parser.add_argument("--threads", type=_positive, metavar="N", help="threads to compute with")
     parser.add_argument(
@@ -214,9 +233,9 @@ def _index_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def _search_parser(subparsers: Any) -> argparse.ArgumentParser:
     about = "search a store and print the best documents"
-    epilog = f"{SEARCH_HELP}\n{QDRANT_HELP}"
+    epilog = f"{SEARCH_HELP}{KEY_HELP}"
     parser = _command_parser(subparsers, "search", stores.search, about, epilog=epilog)
-    parser.set_defaults(prefetch=None)
+    parser.set_defaults(prefetch=None, muvera=None)
     parser.add_argument("--query", type=_utf8, metavar="TEXT", required=True, help="the query")
     _add_store(parser, "the file of the store")
     parser.add_argument(
@@ -224,7 +243,7 @@ def _search_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--filter", type=_json_object, metavar="JSON", help="what the metadata must be like")
     parser.add_argument(
-        "--depth", type=_positive, metavar="N", help="candidates that a prefetch finds for MaxSim (default: 200)"
+        "--depth", type=_positive, metavar="N", help="candidates that are found for MaxSim (default: 200)"
     )
     parser.add_argument("--explain", action="store_true", help="show which words match")
     parser.add_argument("--threads", type=_positive, metavar="N", help="threads to compute with")
@@ -284,9 +303,16 @@ def _add_store(parser: argparse.ArgumentParser, store: str) -> None:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--store", metavar="FILE", help=store)
     place.add_argument("--qdrant", type=_url, metavar="URL", help="a Qdrant server, instead of a file")
+    place.add_argument("--weaviate", type=_address, metavar="URL", help="a Weaviate server, instead of a file")
     parser.add_argument("--collection", type=_utf8, metavar="NAME", help="the collection on the server")
-    parser.add_argument("--grpc", action="store_true", help="talk to the server over gRPC, which is faster")
-    parser.add_argument("--grpc-port", type=_positive, metavar="N", help="its port for gRPC (default: 6334)")
+    parser.add_argument("--tenant", type=_utf8, metavar="NAME", help="whose documents, in a collection with tenants")
+    parser.add_argument("--grpc", action="store_true", help="talk to Qdrant over gRPC, which is faster")
+    parser.add_argument(
+        "--grpc-port",
+        type=_positive,
+        metavar="N",
+        help="the server's port for gRPC (default: 6334, or Weaviate's 50051)",
+    )
     parser.add_argument("--timeout", type=_positive, metavar="SECONDS", help="wait so long for an answer (default: 60)")
 
 
@@ -326,9 +352,19 @@ def _url(value: str) -> str:
     except ValueError:  # a port that is none
         is_url = False
     if not is_url:
-        raise argparse.ArgumentTypeError(f"{value!r} is no URL such as http://localhost:6333")
+        raise argparse.ArgumentTypeError(f"{value!r} is no URL such as http://localhost:8080")
     if "@" in parts.netloc:
-        raise argparse.ArgumentTypeError("a URL holds no key; set QDRANT_API_KEY")
+        raise argparse.ArgumentTypeError("a URL holds no key; set QDRANT_API_KEY or WEAVIATE_API_KEY")
+    return value
+
+
+def _address(value: str) -> str:
+    """A URL of a server alone, which is all that Weaviate's client takes."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(_url(value))
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise argparse.ArgumentTypeError(f"{value!r} has more than a host and a port, such as http://localhost:8080")
     return value
 
 

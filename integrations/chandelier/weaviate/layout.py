@@ -26,6 +26,7 @@ __all__ = [
     "checked_tenant",
     "creation",
     "kept_settings",
+    "muvera_of",
     "native_properties",
 ]
 
