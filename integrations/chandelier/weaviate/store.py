@@ -21,6 +21,7 @@ from chandelier.store.points.client_store import ClientStore
 from chandelier.store.points.engine import DEPTH, LAYOUT_VERSION, Layout
 from chandelier.store.points.operations import Operations
 from chandelier.store.points.steps import Call
+from chandelier.weaviate.collection import Collection
 from chandelier.weaviate.description import checked_client, connect_async, described_client, opened_client, url_of
 from chandelier.weaviate.engine import MOST_HITS, CollectionEngine
 from chandelier.weaviate.failures import ERRORS, Lost, translated, wait_before
@@ -127,16 +128,11 @@ class WeaviateStore(ClientStore):
         self._timeout = float(timeout)
         self._connecting = asyncio.Lock()
         self._engine = CollectionEngine(
-            client,
-            collection,
-            name,
+            Collection(client, collection, tenant, called=name, is_async=is_async, timeout=self._timeout),
             wanted,
-            tenant=tenant,
             create_tenant=create_tenant,
             create_options=create_options or {},
             guesses=kinds is None,
-            is_async=is_async,
-            timeout=self._timeout,
         )
         operations = Operations(name, encoding, self._engine, layout, None, None)
         self._start(client, operations, is_async=is_async)

@@ -1,0 +1,75 @@
+"""A collection of Weaviate, or one tenant of it: whom to ask, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from weaviate.classes.query import Filter
+
+from chandelier.store.points.steps import Call, Steps
+from chandelier.weaviate.calls import aquietly, awithin, quietly, within
+
+__all__ = ["Collection", "these"]
+
+
+class Collection:
+    """What the client knows by a name; its methods give what an operation yields.
+
+    Args:
+        client: The client.
+        name: The name of the collection.
+        tenant: Whose documents these are.
+        called: What to call it in errors.
+        is_async: Whether the client is asynchronous.
+        timeout: Seconds for a read.
+    """
+
+    def __init__(
+        self, client: Any, name: str, tenant: str | None, *, called: str, is_async: bool, timeout: float
+    ) -> None:
+        self.client = client
+        self.name = name
+        self.tenant = tenant
+        self.called = called
+        self.timeout = timeout
+        self._is_async = is_async
+
+    @property
+    def schema(self) -> Any:
+        """The client's collection, of all tenants."""
+        return self.client.collections.use(self.name)
+
+    @property
+    def here(self) -> Any:
+        """The client's collection, of the tenant if there is one."""
+        return self.schema if self.tenant is None else self.schema.with_tenant(self.tenant)
+
+    def read(self, function: Callable[[], Any]) -> Call:
+        """What can be left behind when it takes too long."""
+        if self._is_async:
+            return Call(lambda: awithin(self.timeout, function))
+        return Call(lambda: within(self.timeout, function))
+
+    def query(self, ask: Callable[[Any], Any]) -> Call:
+        """A search, which gets the client's `query`."""
+        return self.read(lambda: ask(self.here.query))
+
+    def write(self, function: Callable[[], Any], *, once: bool = False) -> Call:
+        """What is waited for, however long it takes."""
+        return Call(lambda: aquietly(function) if self._is_async else quietly(function), once)
+
+    def there(self, uuids: Sequence[str]) -> Steps[list[str]]:
+        """Those of these objects that are there."""
+        if not uuids:
+            return []
+        answer = yield self.query(
+            lambda query: query.fetch_objects(filters=these(uuids), limit=len(uuids), return_properties=[])
+        )
+        return [str(each.uuid) for each in answer.objects]
+
+
+def these(uuids: Sequence[str], filter: Any = None) -> Any:
+    """A filter: these objects, if they pass another one."""
+    these = Filter.by_id().contains_any(list(uuids))
+    return these if filter is None else these & filter
