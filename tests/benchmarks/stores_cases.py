@@ -1,7 +1,7 @@
 """The data of the stores' benchmark, the same on every side: rows from a fixed seed, made a block at a time.
 
 How long a full scan takes hardly depends on what the rows say. Real texts come from `corpus.py`, and for recall from
-the example `qdrant_two_stage.py`. Only numpy is needed.
+`examples/python_docs.py`. Only numpy is needed.
 """
 
 from __future__ import annotations

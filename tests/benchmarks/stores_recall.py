@@ -1,4 +1,4 @@
-"""Recall against depth on the texts of examples/qdrant_two_stage.py: `python stores_recall.py MODEL [--quick]`."""
+"""Recall against depth on the texts of examples/python_docs.py: `python stores_recall.py MODEL [--quick]`."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from stores_cases import QUICK, TOP, Sizes
 from chandelier import ColBERT, MeanVector, Muvera, recall_probe
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "examples"))
-from qdrant_two_stage import corpus, spread
+from python_docs import corpus, spread
 
 
 def main() -> None:

@@ -111,9 +111,12 @@ EXAMPLES: dict[str, list[str]] = {
     "haystack_pipeline.py": [],
     "langchain_rag.py": [],
     "llama_index_query_engine.py": [],
+    "python_docs.py": [],
     "qdrant_two_stage.py": ["--quick"],
     "rerank_search_results.py": [],
+    "weaviate_muvera.py": ["--quick"],
 }
+PLOTS = {"qdrant_two_stage.py": "qdrant_two_stage.svg", "weaviate_muvera.py": "weaviate_muvera.png"}
 FRAMEWORKS = ["haystack_pipeline.py", "langchain_rag.py", "llama_index_query_engine.py"]
 
 
@@ -121,23 +124,25 @@ def test_every_example_is_run() -> None:
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)
 
 
-def run_example(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run_example(name: str, *arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", str(ROOT / "examples" / name), *arguments]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **variables}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=110, check=False)
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 @pytest.mark.usefixtures("minilm_checkpoint")  # both want the real weights: fails in CI without them, else skips
-def test_examples_run(name: str, tmp_path: Path) -> None:
+def test_examples_run(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if name == "weaviate_muvera.py":
+        request.getfixturevalue("start_weaviate")
     done = run_example(name, *EXAMPLES[name], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "an example shows something"
     assert "Traceback" not in done.stderr
     if name in FRAMEWORKS:
         assert done.stderr == "", "a warning: an example shows how it is done without"
-    if name == "qdrant_two_stage.py":
-        assert (tmp_path / "qdrant_two_stage.svg").stat().st_size > 10_000, "the plot"
+    if name in PLOTS:
+        assert (tmp_path / PLOTS[name]).stat().st_size > 10_000, "the plot"
 
 
 @pytest.mark.parametrize("question", ["???", "xyzzy"])
@@ -146,6 +151,13 @@ def test_a_question_without_any_candidates_is_said_to_be_one(question: str, tmp_
     done = run_example("langchain_rag.py", question, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "no passage of Python's reference has a word of this question: ask with others\n"
+
+
+def test_without_a_server_an_example_says_how_to_get_one(tmp_path: Path) -> None:
+    done = run_example("weaviate_muvera.py", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "make weaviate" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
