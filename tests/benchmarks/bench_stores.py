@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import BUILD, HERE, Worker, checkpoint, cores, machine, refuse_debug, spread, three
-from stores_cases import QUICK, WORST_GAP, Sizes
+from stores_cases import DEPTHS, QUICK, WORST_GAP, Sizes
 
-EMBEDDED, REMOTE = ("float32", "float16", "edge", "local"), ("rest", "grpc")
+EMBEDDED, REMOTE, STARTED = ("float32", "float16", "edge", "local"), ("rest", "grpc"), ("weaviate", "weaviate-muvera")
+CANDIDATES = ("exact", "edge-mean", "edge-muvera", "weaviate", "weaviate-muvera", "weaviate-muvera-large")
 UPLOADS = ("store-rest", "client-rest", "store-grpc", "client-grpc")
-FIGURES = ("index", "upload", "search", "recall")
+FIGURES = ("index", "upload", "search", "recall", "candidates")
 NAME = 38  # characters of a row's name in the table
 Rows = list[dict[str, Any]]
 
@@ -89,6 +90,27 @@ def measure_upload(workers: dict[str, Worker], rounds: int) -> Rows:
     return list(rows.values())
 
 
+def measure_candidates(workers: dict[str, Worker], rounds: int, seconds: float) -> Rows:
+    """What an index costs, and what a query costs and loses at each depth."""
+    rows = {}
+    for side, worker in workers.items():
+        row = rows[side] = {"name": worker.hello["name"], "fill": worker.ask("fill"), "depths": []}
+        for depth in (None,) if side == "exact" else DEPTHS:
+            recall = worker.ask(f"recall {depth or DEPTHS[0]}")["recall"]
+            row["depths"].append({"depth": depth, "recall": recall, "wall_s": [], "cpu_s": []})
+    if not rows["exact"]["depths"][0]["recall"] > 0.999:
+        raise SystemExit("LocalStore does not find what float64 finds, so no recall counts")
+    for round_, side in in_turn(list(workers), rounds):
+        for found in rows[side]["depths"]:
+            took = workers[side].ask(f"search {json.dumps([found['depth'] or DEPTHS[0], seconds])}")
+            if round_ >= 0:
+                found["wall_s"].append(took["wall_s"])
+                found["cpu_s"].append(took["cpu_s"])
+    for side, worker in workers.items():
+        rows[side] |= worker.ask("memory")
+    return list(rows.values())
+
+
 def server(args: argparse.Namespace, stack: ExitStack) -> list[str]:
     """Where the Qdrant is that is sent to: that of QDRANT_URL, or the tests' loopback in a process of its own."""
     if url := os.environ.get("QDRANT_URL"):
@@ -121,14 +143,22 @@ def measure(args: argparse.Namespace, model: Path) -> dict[str, Any]:
         stores = [str(references), "--threads", str(args.threads), *place]
         if {"index", "search"} & set(args.only):
             subprocess.run([args.python, HERE / "stores_references.py", references, model, *quick], check=True)
-            workers = started("run_stores.py", (*EMBEDDED, *(REMOTE if place else ())), stores)
+            sides = (*EMBEDDED, *(REMOTE if place else ()), *(STARTED if "index" in args.only else ()))
+            workers = started("run_stores.py", sides, stores)
             if "index" in args.only:
                 whole["index"] = measure_index(workers, min(args.rounds, 3))
             if "search" in args.only:
-                searched = {side: worker for side, worker in workers.items() if side in EMBEDDED or real}
+                searchable = (*EMBEDDED, *(REMOTE if real else ()))
+                searched = {side: worker for side, worker in workers.items() if side in searchable}
                 whole["search"] = measure_search(searched, sizes, args.rounds, args.seconds)
         if "upload" in args.only:
             whole["upload"] = measure_upload(started("run_uploads.py", UPLOADS, place), args.rounds)
+    if "candidates" in args.only:
+        folder = references.with_suffix("")
+        subprocess.run([args.python, HERE / "stores_passages.py", folder, model, *quick], check=True)
+        with ExitStack() as stack:
+            workers = started("run_candidates.py", CANDIDATES, [folder, "--threads", str(args.threads)])
+            whole["candidates"] = measure_candidates(workers, args.rounds, args.seconds)
     if "recall" in args.only:
         recall = [args.python, HERE / "stores_recall.py", model, *quick]
         whole["recall"] = subprocess.run(recall, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
@@ -185,6 +215,24 @@ def upload_table(rows: Rows, sizes: Sizes, server: str) -> str:
     return "\n".join(lines)
 
 
+def candidates_table(rows: Rows) -> str:
+    """Both clocks, memory, and recall, a line for each depth."""
+    count, questions = (rows[0]["fill"][name] for name in ("documents", "questions"))
+    head = f"{'stored/s':>10}{'CPU, ms each':>14}{'MB':>7}{'depth':>7}{'recall':>8}{'a query, ms':>24}{'CPU, ms':>9}"
+    lines = [
+        f"{count:,} passages of Python's documentation, {questions} questions, the best 10; CPU: of client and server",
+        f"  {'':{NAME}}{head}",
+    ]
+    for row in rows:
+        fill = row["fill"]
+        cost = f"{count / fill['wall_s']:>10,.0f}{fill['cpu_s'] * 1e3 / count:>14.2f}{row['mb']:>7,.0f}"
+        for found in row["depths"]:
+            wall, cpu = ([value * 1e3 for value in found[clock]] for clock in ("wall_s", "cpu_s"))
+            times = f"{spread(wall):>24}{three(statistics.median(cpu)):>9}"
+            lines.append(f"  {row['name']:{NAME}}{cost}{found['depth'] or 'all':>7}{found['recall']:>8.3f}{times}")
+    return "\n".join(lines)
+
+
 def report(whole: dict[str, Any], sizes: Sizes) -> str:
     """Everything a reader needs to know what was measured, on what, and what came out."""
     box, hellos = whole["machine"], whole["hello"]
@@ -210,6 +258,8 @@ def report(whole: dict[str, Any], sizes: Sizes) -> str:
         lines += ["", search_table(group, sizes)]
     if "upload" in whole:
         lines += ["", upload_table(whole["upload"], sizes, whole["server"])]
+    if "candidates" in whole:
+        lines += ["", candidates_table(whole["candidates"])]
     if "recall" in whole:
         lines += ["", "Recall on the texts of examples/python_docs.py:", whole["recall"]]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ import argparse
 import importlib.metadata
 import json
 import os
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -34,7 +35,17 @@ from worker import answer, timed
 import chandelier
 from chandelier import ColBERT, Document, LocalStore, Muvera
 
-PACKAGES = {"edge": "qdrant-edge-py", "local": "qdrant-client", "rest": "qdrant-client", "grpc": "qdrant-client"}
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from weaviate_server import weaviate_program
+
+PACKAGES = {
+    "edge": "qdrant-edge-py",
+    "local": "qdrant-client",
+    "rest": "qdrant-client",
+    "grpc": "qdrant-client",
+    "weaviate": "weaviate-client",
+    "weaviate-muvera": "weaviate-client",
+}
 NAMES = {
     "float32": "LocalStore",
     "float16": "LocalStore, float16",
@@ -42,7 +53,10 @@ NAMES = {
     "local": "Qdrant local mode",
     "rest": "QdrantStore, REST",
     "grpc": "QdrantStore, gRPC",
+    "weaviate": "WeaviateStore, all rows",
+    "weaviate-muvera": "WeaviateStore, MUVERA",
 }
+FLOAT32 = ("float32", "local", "weaviate", "weaviate-muvera")
 
 
 @contextmanager
@@ -60,6 +74,13 @@ def new_store(side: str, model: ColBERT, server: dict[str, Any], with_prefetch: 
 
             with QdrantEdgeStore(Path(folder, "store"), model, **options) as store:
                 yield store
+        elif side.startswith("weaviate"):
+            from weaviate_server import WeaviateServer
+
+            from chandelier.weaviate import WeaviateStore
+
+            with WeaviateServer() as started, started.connect() as client:
+                yield WeaviateStore(client, "Bench", model, muvera=side == "weaviate-muvera")
         else:
             from qdrant_client import QdrantClient
 
@@ -178,11 +199,14 @@ def main() -> None:
     except importlib.metadata.PackageNotFoundError:
         answer({**hello, "absent": f"{package} is not installed"}, {})
         return
+    if package == "weaviate-client" and weaviate_program() is None:
+        answer({**hello, "absent": "no Weaviate is built: make weaviate"}, {})
+        return
     model = ColBERT(args.model, threads=args.threads)
     server = {"url": args.url, "grpc_port": args.grpc_port, "api_key": os.environ.get("QDRANT_API_KEY")}
     side = Side(args.side, model, QUICK if args.quick else Sizes(), args.references, server)
     versions = {"chandelier": chandelier.__version__, "numpy": np.__version__, **versions}
-    datatype = "float32" if args.side in ("float32", "local") else "float16"
+    datatype = "float32" if args.side in FLOAT32 else "float16"
     hello |= {"versions": versions, "build": chandelier.build_info(), "datatype": datatype}
     commands = {name: getattr(side, name) for name in ("fill", "drop", "check", "search", "index")}
     answer(hello, commands)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 SEED = 20_26
 BLOCK = 1_000
 TOP = 10
+DEPTHS = (20, 50, 100, 200, 500)
+"""Candidates."""
+
 FILTER = {"group": 3}
 """Keeps a tenth of the documents."""
 

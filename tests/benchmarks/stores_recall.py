@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from stores_cases import QUICK, TOP, Sizes
+from stores_cases import DEPTHS, QUICK, TOP, Sizes
 
 from chandelier import ColBERT, MeanVector, Muvera, recall_probe
 
@@ -23,7 +23,7 @@ def main() -> None:
     texts = [document.text for document in spread(documents, sizes.passages)]
     found = model.encode_documents(texts), model.encode_queries(spread(questions, sizes.questions))
     encoders = (MeanVector(model.dim), Muvera(model.dim, ksim=3), Muvera(model.dim))
-    print(recall_probe(found[1], found[0], encoders, k=TOP, depths=(20, 50, 100, 200, 500)))
+    print(recall_probe(found[1], found[0], encoders, k=TOP, depths=DEPTHS))
 
 
 if __name__ == "__main__":

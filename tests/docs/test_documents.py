@@ -8,11 +8,15 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from weaviate_server import WeaviateServer
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [  # in the order in which a newcomer tries them
@@ -21,8 +25,11 @@ DOCUMENTS = [  # in the order in which a newcomer tries them
     "integrations/llama_index.md",
     "integrations/haystack.md",
     "integrations/qdrant.md",
+    "integrations/weaviate.md",
     "DESIGN.md",
 ]
+PORTS = "port=8080, grpc_port=50051"
+"""Of the Weaviate that a reader has; a block that says so is run against a server of its own."""
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL
@@ -59,6 +66,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("reader")
 
 
+@pytest.fixture(scope="module")
+def ports(start_weaviate: type[WeaviateServer]) -> Iterator[str]:
+    """What to say in the place of `PORTS`: of one server for all documents, which is empty at first."""
+    with start_weaviate() as server:
+        yield f"port={server.http_port}, grpc_port={server.grpc_port}"
+
+
 def stored(folder: Path) -> dict[str, int]:
     """How many documents each `LocalStore` of a folder holds."""
     counts = {}
@@ -70,12 +84,15 @@ def stored(folder: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 @pytest.mark.parametrize("time", ["first", "again"])
-def test_python_blocks_run(name: str, time: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_python_blocks_run(
+    name: str, time: str, monkeypatch: pytest.MonkeyPatch, folder: Path, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.chdir(folder)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     before = stored(folder)
     for line, code in blocks(ROOT / name, "python", "py", "pycon"):
-        run_block(code, namespace, ROOT / name, line)
+        here = code.replace(PORTS, request.getfixturevalue("ports")) if PORTS in code else code
+        run_block(here, namespace, ROOT / name, line)
     assert time == "first" or stored(folder) == before, "a second run stored documents once more"
 
 

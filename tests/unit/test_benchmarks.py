@@ -127,3 +127,17 @@ def test_a_score_off_its_reference_ends_the_run(stores_command: list[str], tmp_p
     run = subprocess.run([*stores_command, "--only", "search", "--python", str(python)], capture_output=True, text=True)
     assert run.returncode == 1
     assert "LocalStore, 12 documents: 2.5e-03 off the reference" in run.stderr
+
+
+@pytest.mark.usefixtures("start_weaviate")  # fails in CI without a server, else skips
+def test_the_stores_benchmark_measures_recall_at_each_depth(stores_command: list[str]) -> None:
+    run = subprocess.run([*stores_command, "--json", "--only", "candidates"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    exact, *others = json.loads(run.stdout)["candidates"]
+    assert (exact["name"], exact["depths"][0]["recall"]) == ("LocalStore, all documents", 1)
+    assert {row["name"] for row in others} >= {"Weaviate, index of all rows", "Weaviate, MUVERA, 2,560"}
+    for row in others:
+        recall = {found["depth"]: found["recall"] for found in row["depths"]}
+        assert recall[500] == 1, f"{row['name']}: the depth is above the number of passages"
+        assert 0.2 < recall[20] <= 1
+        assert row["fill"]["cpu_s"] > 0
