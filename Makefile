@@ -7,7 +7,7 @@
 #   make lint            formatting, clippy, ruff, mypy --strict, stubtest, the core's independence of Python
 #   make bench           speed beside candle-transformers and ONNX Runtime, in one run
 #   make bench-maths     speed of MaxSim, MUVERA and pooling beside maxsim-cpu, FastEmbed, scipy and numpy, in one run
-#   make bench-stores    stores: storing beside encoding, sending, searching beside Qdrant's, recall of a prefetch
+#   make bench-stores    stores: storing beside encoding, sending, searching beside Qdrant's and Weaviate's, recall of candidates
 #   make bench-hosts     rerankers of frameworks: install, cold start, speed and scores, chandelier's beside their own
 #   make docs            the documents that run, and the Rust documentation without a warning
 #   make test-elsewhere  the kernels on ARM's and WebAssembly's instructions, in qemu and node
