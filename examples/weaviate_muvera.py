@@ -21,7 +21,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import nan
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,14 +52,14 @@ class Measured:
     Attributes:
         way: Its name.
         seconds: To store the documents, whose rows were given.
-        memory: Megabytes that the server's grew by while it stored them; nan where it cannot be seen.
+        memory: What the server's grew by while it stored them; "?" where it cannot be seen.
         recall: The share of the exact best `K` that is found, at each depth.
         milliseconds: Of a query, median, at each depth.
     """
 
     way: str
     seconds: float
-    memory: float
+    memory: str
     recall: tuple[Recall, ...]
     milliseconds: list[float]
 
@@ -79,8 +78,8 @@ def servers_of_tests() -> type[Any]:
 
 
 @contextmanager
-def server(options: argparse.Namespace) -> Iterator[tuple[weaviate.WeaviateClient, Callable[[], float]]]:
-    """A client of the Weaviate that was named, or of a new one; and what tells how many bytes of memory it has."""
+def server(options: argparse.Namespace) -> Iterator[tuple[weaviate.WeaviateClient, Callable[[], float] | None]]:
+    """A client of the Weaviate that was named, or of a new one, of which the bytes of memory can be asked."""
     if options.url is None:
         with options.start() as started, started.connect() as client:
             yield client, started.memory
@@ -92,7 +91,7 @@ def server(options: argparse.Namespace) -> Iterator[tuple[weaviate.WeaviateClien
     with weaviate.connect_to_custom(
         host, port, secure, host, options.grpc_port, secure, auth_credentials=auth
     ) as client:
-        yield client, lambda: nan
+        yield client, None
 
 
 def measure(
@@ -105,13 +104,14 @@ def measure(
     """Stores, searches, and looks what is found."""
     name = f"Muvera{uuid.uuid4().hex}"
     with server(options) as (client, memory):
-        before = memory()
+        before = memory() if memory else 0
         try:
             # This depth becomes the collection's ef, below which MUVERA never looks: a small one, to measure those too.
             store = WeaviateStore(client, name, model, muvera=WAYS[way], depth=min(options.depths))
             begun = time.perf_counter()
             store.upsert(documents, progress=sys.stderr.isatty(), raise_on_failure=True)
-            seconds, grown = time.perf_counter() - begun, (memory() - before) / 1e6
+            seconds = time.perf_counter() - begun
+            grown = f"{(memory() - before) / 1e6:.0f} MB" if memory else "?"
 
             best = store.search(QUESTION, 1, depth=200)[0]
             print(f"{way}: {best.score:.2f}  {best.metadata['about']}: {best.text[:70]}", flush=True)
@@ -132,7 +132,7 @@ def table(measured: Sequence[Measured]) -> str:
     recall = f"recall of the top {K} (95 %)"
     lines = [f"{'index of':<16}{'stored in':>11}{'memory':>10}{'depth':>7}{recall:>29}{'ms a query':>12}"]
     for each in measured:
-        cost = f"{each.way:<16}{each.seconds:>9.1f} s{each.memory:>7.0f} MB"
+        cost = f"{each.way:<16}{each.seconds:>9.1f} s{each.memory:>10}"
         for row, milliseconds in zip(each.recall, each.milliseconds, strict=True):
             share = f"{row.recall:.3f} ({row.low:.2f}-{row.high:.2f})"
             lines.append(f"{cost}{row.depth:>7}{share:>29}{milliseconds:>12.1f}")
@@ -148,12 +148,13 @@ def draw(measured: Sequence[Measured], title: str, path: Path) -> bool:
         return False
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     over_depth, over_time = figure.subplots(1, 2, sharey=True)
-    for each, color, marker in zip(measured, ("black", "tab:blue", "tab:orange"), "os^", strict=True):
-        label = f"{each.way}: stored in {each.seconds:.0f} s, {each.memory:.0f} MB"
+    styles = (("black", "o", 0.95), ("tab:blue", "s", 1.0), ("tab:orange", "^", 1.05))
+    for each, (color, marker, aside) in zip(measured, styles, strict=True):
+        label = f"{each.way}: stored in {each.seconds:.0f} s, memory {each.memory}"
         style = dict(color=color, marker=marker, label=label)
         depths, recall = [row.depth for row in each.recall], [row.recall for row in each.recall]
         errors = [row.recall - row.low for row in each.recall], [row.high - row.recall for row in each.recall]
-        over_depth.errorbar(depths, recall, errors, capsize=3, **style)
+        over_depth.errorbar([depth * aside for depth in depths], recall, errors, capsize=3, **style)
         over_time.plot(each.milliseconds, recall, **style)
     over_depth.set_xscale("log")
     over_depth.set_xticks(depths, map(str, depths))
