@@ -15,6 +15,7 @@ EXTRAS = {
     "haystack": ("haystack", "haystack-ai"),
     "qdrant": ("qdrant_client", "qdrant-client"),
     "qdrant_edge": ("qdrant_edge", "qdrant-edge-py"),
+    "weaviate": ("weaviate", "weaviate-client"),
 }
 WITHOUT = """
 import importlib, json, sys

@@ -33,6 +33,9 @@ TEXTS = [
     "",
     "Paris is the capital of France.",
 ]
+WEAVIATE: dict[str, dict[str, Any]] = {"weaviate": {}, "weaviate-muvera": {"muvera": True}}
+"""Stores of the fixture `open_weaviate`, and their options."""
+
 LONG = "The sea is deep and wide. " * 60 + "Paris is the capital of France. " + "The moon is far away. " * 60
 
 

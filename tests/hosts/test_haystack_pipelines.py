@@ -18,7 +18,7 @@ from haystack import Document, Pipeline, tracing
 from haystack.components.builders import PromptBuilder
 from haystack.core.errors import DeserializationError, PipelineRuntimeError
 from haystack.document_stores.types import DuplicatePolicy
-from hosts_contract import LONG, QUESTION, TEXTS
+from hosts_contract import LONG, QUESTION, TEXTS, WEAVIATE
 
 from chandelier import ColBERT, LocalStore, MeanVector, Store, StoreError
 from chandelier.haystack import ColBERTDocumentWriter, ColBERTRanker, ColBERTRetriever
@@ -38,11 +38,14 @@ def _nothing_left_open() -> Iterator[None]:
     assert SHARED.lent == {}
 
 
-@pytest.fixture(params=["local", "edge"])
+@pytest.fixture(params=["local", "edge", *WEAVIATE])
 def store(request: pytest.FixtureRequest, tiny: ColBERT, tmp_path: Path) -> Iterator[Store]:
     if request.param == "local":
         with LocalStore(tiny, tmp_path / "notes.db", datatype="float16") as local:
             yield local
+    elif request.param in WEAVIATE:
+        with request.getfixturevalue("open_weaviate")(tiny, request.param) as weaviate:
+            yield weaviate
     else:
         options: dict[str, Any] = {"prefetch": MeanVector(tiny.dim), "sparse": Bm25()}
         with QdrantEdgeStore(tmp_path / "shard", tiny, **options) as edge:

@@ -82,6 +82,22 @@ class TestOverEdge(TestRetriever):
         return edge_store
 
 
+class OverWeaviate:
+    """Another store, of which only the protocol is known."""
+
+    @pytest.fixture
+    def store(self, filled_weaviate: Store) -> Store:
+        return filled_weaviate
+
+
+class TestOverWeaviate(OverWeaviate, TestRetriever):
+    pass
+
+
+class TestOverWeaviateInALoop(OverWeaviate, TestRetrieverInALoop):
+    pass
+
+
 @pytest.fixture
 def store(tiny: ColBERT) -> Iterator[Store]:
     with LocalStore(tiny) as store:

@@ -17,7 +17,7 @@ from haystack import Document
 from haystack.dataclasses import ByteStream
 from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
-from hosts_contract import LONG, items
+from hosts_contract import LONG, WEAVIATE, items
 from qdrant_client import AsyncQdrantClient
 
 from chandelier import ArgumentError, ColBERT, LocalStore, PartialUpsertError, Store, StoreError
@@ -64,15 +64,23 @@ def test_what_was_written_comes_back(store: Store, way: str, documents: list[Doc
     }
 
 
-def test_another_store_of_which_only_the_protocol_is_known(tiny: ColBERT, tmp_path: Path, way: str) -> None:
-    with QdrantEdgeStore(tmp_path / "shard", tiny) as store:
-        test_what_was_written_comes_back(
-            store, way, [Document(content=item.text, meta=item.metadata) for item in items()]
-        )
-        store.delete_all()
-        test_what_is_there_is_skipped(store, way)
-        store.delete_all()
-        test_what_is_there_fails_all_of_them(store, way, ("2", "1"))
+@pytest.fixture(params=["edge", *WEAVIATE])
+def other(request: pytest.FixtureRequest, tiny: ColBERT, tmp_path: Path) -> Iterator[Store]:
+    """Another store, of which only the protocol is known."""
+    if request.param in WEAVIATE:
+        made: Store = request.getfixturevalue("open_weaviate")(tiny, request.param)
+    else:
+        made = QdrantEdgeStore(tmp_path / "shard", tiny)
+    with made as store:
+        yield store
+
+
+def test_another_store(other: Store, way: str) -> None:
+    test_what_was_written_comes_back(other, way, [Document(content=item.text, meta=item.metadata) for item in items()])
+    other.delete_all()
+    test_what_is_there_is_skipped(other, way)
+    other.delete_all()
+    test_what_is_there_fails_all_of_them(other, way, ("2", "1"))
 
 
 def test_no_documents(store: Store, way: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hosts_contract import WEAVIATE
 from langchain_core.runnables import RunnableLambda
 from langchain_tests.integration_tests import RetrieversIntegrationTests, VectorStoreIntegrationTests
 from qdrant_client import AsyncQdrantClient, QdrantClient
@@ -15,6 +17,10 @@ from chandelier import ColBERT, Document, LocalStore, MeanVector, Store
 from chandelier.langchain import ColBERTRerank, ColBERTRetriever, ColBERTVectorStore, TwoStageRetriever
 from chandelier.qdrant import QdrantStore
 from chandelier.qdrant_edge import QdrantEdgeStore
+from chandelier.weaviate import WeaviateStore
+
+if TYPE_CHECKING:
+    from weaviate_server import WeaviateServer
 
 TEXTS = {
     "bread": "The bakery opens at six and sells bread until noon.",
@@ -35,9 +41,13 @@ STORES: dict[str, Callable[[ColBERT, Path], Store]] = {
 }
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=[*STORES, *WEAVIATE])
 def store(request: pytest.FixtureRequest, minilm: ColBERT, tmp_path: Path) -> Iterator[Store]:
-    with STORES[request.param](minilm, tmp_path) as store:
+    if request.param in WEAVIATE:
+        made: Store = request.getfixturevalue("open_weaviate")(minilm, request.param)
+    else:
+        made = STORES[request.param](minilm, tmp_path)
+    with made as store:
         yield store
 
 
@@ -108,3 +118,12 @@ class TestVectorStoreOfAnAsynchronousClient(VectorStoreIntegrationTests):
     @pytest.fixture
     def vectorstore(self, minilm: ColBERT) -> ColBERTVectorStore:
         return ColBERTVectorStore(QdrantStore(AsyncQdrantClient(":memory:"), "notes", minilm))
+
+
+class TestVectorStoreOfAnAsynchronousWeaviate(TestVectorStoreOfAnAsynchronousClient):
+    @pytest.fixture
+    async def vectorstore(self, minilm: ColBERT, weaviate_server: WeaviateServer) -> AsyncIterator[ColBERTVectorStore]:
+        name = f"Notes{uuid.uuid4().hex}"
+        async with weaviate_server.connect_async() as client:
+            yield ColBERTVectorStore(WeaviateStore(client, name, minilm))
+            await client.collections.delete(name)

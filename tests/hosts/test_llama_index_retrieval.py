@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts_contract import LONG, QUESTION, TEXTS, AsyncRetrievalContract, Result, RetrievalContract, exact_scores
+from hosts_contract import (
+    LONG,
+    QUESTION,
+    TEXTS,
+    WEAVIATE,
+    AsyncRetrievalContract,
+    Result,
+    RetrievalContract,
+    exact_scores,
+)
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import (
     BaseNode,
@@ -83,6 +92,22 @@ class TestRetrievalInALoop(AsyncRetrievalContract, TestRetrieval):
         return await self.asked(component, per_call).aretrieve(query)
 
 
+class OverWeaviate:
+    """Another store, of which only the protocol is known."""
+
+    @pytest.fixture
+    def store(self, filled_weaviate: Store) -> Store:
+        return filled_weaviate
+
+
+class TestRetrievalOverWeaviate(OverWeaviate, TestRetrieval):
+    pass
+
+
+class TestRetrievalOverWeaviateInALoop(OverWeaviate, TestRetrievalInALoop):
+    pass
+
+
 Call = Callable[..., list[NodeWithScore]]
 
 
@@ -94,13 +119,15 @@ def call(request: pytest.FixtureRequest) -> Call:
     return lambda retriever, query: asyncio.run(retriever.aretrieve(query))
 
 
-@pytest.fixture(params=["local", "qdrant", "edge"])
+@pytest.fixture(params=["local", "qdrant", "edge", *WEAVIATE])
 def store(request: pytest.FixtureRequest, tiny: ColBERT, tmp_path: Path) -> Iterator[Store]:
     """Every store that there is."""
     if request.param == "local":
         one: Store = LocalStore(tiny)
     elif request.param == "qdrant":
         one = QdrantStore(QdrantClient(":memory:"), "nodes", tiny, datatype="float32")
+    elif request.param in WEAVIATE:
+        one = request.getfixturevalue("open_weaviate")(tiny, request.param)
     else:
         one = QdrantEdgeStore(tmp_path / "edge", tiny, datatype="float32")
     with one:

@@ -38,6 +38,7 @@ for name, package in (
     ("haystack", "haystack-ai"),
     ("qdrant", "qdrant-client"),
     ("qdrant_edge", "qdrant-edge-py"),
+    ("weaviate", "weaviate-client"),
 ):
     try:
         __import__(f"chandelier.{name}")
