@@ -32,6 +32,9 @@ from chandelier.weaviate.verification import Verification, verify
 
 __all__ = ["WeaviateStore"]
 
+NEIGHBOURS = 50
+"""Of each row of a query by default: more took longer, and found nearly the same, on real texts."""
+
 FIRST_PATIENCE = 5.0
 """Seconds for the first requests of all: a server that is not there should show soon."""
 
@@ -56,7 +59,7 @@ class WeaviateStore(ClientStore):
         model: Encodes documents and queries.
         muvera: True, or `{"ksim": 4, "dprojections": 16, "repetitions": 10}` (those are Weaviate's defaults): the
             server computes a fixed-dimensional encoding of each document, finds candidates by it, and scores them by
-            MaxSim. None puts every row into the index: exact or nearly so, and 20 to 100 times slower to store.
+            MaxSim. None puts every row into the index: exact or nearly so, and several times slower to store.
             `chandelier.Muvera` computes other encodings (other seeds), so it is not taken here.
         tenant: Whose documents these are; the collection is then one with tenants.
         create_tenant: Make a tenant that is not there, in a collection that is; a new collection is made with it.
@@ -66,7 +69,8 @@ class WeaviateStore(ClientStore):
             of them (`"text[]"`). A document whose value is of another kind is refused. `"auto"` declares what the first
             documents hold, 100 fields at most; values of another kind are then left out. Filters in our dialect need
             none of them.
-        depth: Candidates of a search that does not say how many, and `ef` of a new collection.
+        depth: Candidates of a search that does not say how many, and `ef` of a new collection; 200 with MUVERA. Without
+            it, how many neighbours each row of the query finds, 50.
         pool_factor: Token pooling of documents, as in `encode_documents`.
         protected_tokens: How many rows at the start it leaves alone.
         create_options: More arguments for `collections.create`: `replication_config`, `sharding_config`, ...
@@ -89,7 +93,7 @@ class WeaviateStore(ClientStore):
         create_tenant: bool = False,
         quantizer: str | None = None,
         properties: Mapping[str, str] | str | None = None,
-        depth: int = DEPTH,
+        depth: int | None = None,
         pool_factor: int = 1,
         protected_tokens: int = 1,
         create_options: Mapping[str, Any] | None = None,
@@ -113,14 +117,17 @@ class WeaviateStore(ClientStore):
             "create_tenant": checked_bool("create_tenant", create_tenant),
             "quantizer": checked_quantizer(quantizer),
             "properties": properties,
-            "depth": checked_count("depth", depth, most=MOST_HITS),
+            "depth": depth,
             "pool_factor": pool_factor,
             "protected_tokens": protected_tokens,
             "create_options": create_options,
             "timeout": timeout,
         }
         kinds = checked_properties(properties)
-        wanted = Wanted(checked_muvera(muvera), quantizer, kinds or {}, depth, tenant is not None)
+        numbers = checked_muvera(muvera)
+        default = DEPTH if numbers else NEIGHBOURS
+        least = default if depth is None else checked_count("depth", depth, most=MOST_HITS)
+        wanted = Wanted(numbers, quantizer, kinds or {}, least, tenant is not None)
         layout = _layout(encoding, wanted, collection)
         is_async = isinstance(client, WeaviateAsyncClient)
         where = f" of {url_of(client)}"
