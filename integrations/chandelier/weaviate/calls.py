@@ -2,6 +2,10 @@
 
 The client tries a query again for 63 seconds, whatever its timeout is. A call that only reads is left behind when its
 time is over; one that writes is waited for, since nobody could say afterwards when it still writes.
+
+It also sends a batch again by itself, after a server has died in the middle of it. The server that comes back takes the
+objects that it finds stored for done, whether they are indexed or not, and the client says that all is well. So it is
+kept from that.
 """
 
 from __future__ import annotations
@@ -13,11 +17,11 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from contextvars import ContextVar, copy_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from chandelier.weaviate.failures import LateAnswer
 
-__all__ = ["aquietly", "awithin", "quietly", "within"]
+__all__ = ["aquietly", "awithin", "quietly", "sent_once", "within"]
 
 T = TypeVar("T")
 
@@ -34,6 +38,26 @@ class _Brief(logging.Filter):
 
 
 logging.getLogger("weaviate-client").addFilter(_Brief())
+
+
+class _Once:
+    """A connection of the client that sends a batch once."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def grpc_batch_objects(self, request: Any, timeout: float, max_retries: float) -> Any:
+        return self._connection.grpc_batch_objects(request=request, timeout=timeout, max_retries=-1)
+
+
+def sent_once(collection: Any) -> Any:
+    """The `data` of a client's collection, whose `insert_many` does not try again: no argument of it says so."""
+    data = collection.data
+    data._connection = _Once(data._connection)
+    return data
 
 
 def quietly(function: Callable[[], T]) -> T:

@@ -8,7 +8,8 @@ from typing import Any
 from weaviate.classes.query import Filter
 
 from chandelier.store.points.steps import Call, Steps
-from chandelier.weaviate.calls import aquietly, awithin, quietly, within
+from chandelier.weaviate.calls import aquietly, awithin, quietly, sent_once, within
+from chandelier.weaviate.objects import Object
 
 __all__ = ["Collection", "these"]
 
@@ -58,6 +59,20 @@ class Collection:
     def write(self, function: Callable[[], Any], *, once: bool = False) -> Call:
         """What is waited for, however long it takes."""
         return Call(lambda: aquietly(function) if self._is_async else quietly(function), once)
+
+    def insert(self, objects: Sequence[Object]) -> Call:
+        """Objects that are sent once: if no answer comes, their fate is not known."""
+        return self.write(lambda: sent_once(self.here).insert_many(objects), once=True)
+
+    def flush(self, objects: Sequence[Object]) -> Call:
+        """Has the server write the index of objects that it has just answered for.
+
+        It writes its logs while the last objects of a batch are still on their way into the index (1.39,
+        `shard_write_batch_objects.go`), and a server that is killed then forgets them, though it has said that all is
+        well. A deletion writes them too, also one that is only rehearsed.
+        """
+        where = these([str(each.uuid) for each in objects])
+        return self.write(lambda: self.here.data.delete_many(where=where, dry_run=True), once=True)
 
     def there(self, uuids: Sequence[str]) -> Steps[list[str]]:
         """Those of these objects that are there."""

@@ -94,9 +94,8 @@ class Writer:
             try:
                 if not is_new:
                     yield from self.delete([str(each.uuid) for each in objects], None)
-                answer = yield self._collection.write(
-                    lambda: self._collection.here.data.insert_many(objects), once=True
-                )
+                answer = yield self._collection.insert(objects)
+                yield self._collection.flush(objects)
                 errors = {str(objects[index].uuid): error.message for index, error in answer.errors.items()}
                 if not any(map(is_passing, errors.values())):
                     return (yield from self._refused(objects, errors))
