@@ -57,6 +57,7 @@ PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode
 REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 SERVER_STATE = re.compile(
     "leader not found|not ready|shutting down|shut down|shutdown in progress|already closed|context canceled"
+    "|no (?:read|write) replica found"
 )
 """What a server says that is about to stop, or has just started."""
 
