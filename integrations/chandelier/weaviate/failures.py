@@ -100,6 +100,9 @@ def translated(error: Exception, store: str) -> StoreError:
     said = _said(error)
     if isinstance(error, WeaviateClosedClientError):
         return StoreError(f"{store}: the client is not connected; call client.connect() first", store=store)
+    if isinstance(error, RuntimeError) and re.search("loop is closed|different (event )?loop", said):
+        way_out = "make a client and a store in the one that runs"
+        return StoreError(f"{store}: the client belongs to another event loop; {way_out}", store=store)
     if isinstance(error, LateAnswer) or _is_timeout(error):
         hint = "is the server running? If it is, give the store, or the client, a larger timeout"
         return Late(f"{store}: no answer in time; {hint}", store=store)
@@ -144,8 +147,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _said(error: BaseException) -> str:
-    """One line; of a gRPC error its details, without the pages that Python's gRPC prints around them."""
+    """One line; of a gRPC error its details, without the pages that Python's gRPC prints around them.
+
+    Why there is no connection the client leaves to the error below its own.
+    """
     for each in _chain(error):
+        if isinstance(each, httpx.TransportError):
+            return _one_line(each)
         if isinstance(each, grpc.RpcError) and callable(getattr(each, "details", None)):
             name = getattr(_code(each), "name", "gRPC error")
             return _one_line(f"{name}: {each.details()}")
