@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -130,7 +131,10 @@ def test_the_widest_encoding_is_made(open_weaviate: Open) -> None:
         ([MULTI(name="other")], r"vector 'colbert': got only \['other'\], wanted one of that name"),
         (None, r"vector 'colbert': got only \['default'\]"),
         ([MULTI(name="colbert", encoding=ENCODING())], "distance of 'colbert': got 'cosine', wanted 'dot'"),
-        ([MULTI(name="colbert", vector_index_config=HNSW(distance_metric=VectorDistances.DOT))], "encoding: got None"),
+        (
+            [MULTI(name="colbert", vector_index_config=HNSW(distance_metric=VectorDistances.DOT))],
+            "was made with no muvera, and is opened with",
+        ),
         (
             [
                 MULTI(
@@ -139,7 +143,7 @@ def test_the_widest_encoding_is_made(open_weaviate: Open) -> None:
                     vector_index_config=HNSW(distance_metric=VectorDistances.DOT),
                 )
             ],
-            "encoding: got {'ksim': 5, .*wanted {'ksim': 4",
+            "was made with muvera={'ksim': 5, .*opened with muvera={'ksim': 4",
         ),
         (
             [
@@ -170,16 +174,31 @@ def test_a_collection_of_others_is_refused(
     open_weaviate: Open, weaviate_client: WeaviateClient, weaviate_name: str, description: str | None
 ) -> None:
     weaviate_client.collections.create(weaviate_name, vector_config=MULTI(name="colbert"), description=description)
-    with pytest.raises(StoreError, match=r"no store of ours wrote it|layout version None, wanted 1"):
+    with pytest.raises(
+        StoreError, match=r"copy its documents as integrations/weaviate.md|layout version None, wanted 1"
+    ):
         open_weaviate()
 
 
-def test_another_model_or_encoding_is_refused(open_weaviate: Open, goldens: Any) -> None:
+def test_another_encoding_is_refused_in_the_words_that_open_it(
+    open_weaviate: Open, weaviate_client: WeaviateClient, weaviate_name: str
+) -> None:
+    small = {"ksim": 3, "dprojections": 8, "repetitions": 5}
+    for made, opened, way_out in (
+        (True, None, "muvera=True"),
+        (True, small, "muvera=True"),
+        (small, None, f"muvera={small}"),
+        (small, True, f"muvera={small}"),
+        (None, True, "no muvera"),
+    ):
+        open_weaviate(muvera=made)
+        with pytest.raises(StoreError, match=re.escape(f"; open it with {way_out}, or name another collection")):
+            open_weaviate(muvera=opened)
+        weaviate_client.collections.delete(weaviate_name)
+
+
+def test_another_model_is_refused(open_weaviate: Open, goldens: Any) -> None:
     open_weaviate(muvera=True)
-    with pytest.raises(StoreError, match=r"was written with prefetch weaviate-muvera-ksim4-.*opened with no prefetch"):
-        open_weaviate()
-    with pytest.raises(StoreError, match=r"was written with prefetch .*ksim4.*opened with prefetch .*ksim3"):
-        open_weaviate(muvera={"ksim": 3})
     with pytest.raises(StoreError, match=r"was written with model .* and is opened with model"):
         open_weaviate(model=ColBERT(goldens / "a_bert_pylate" / "checkpoint", document_prefix="[Q] "), muvera=True)
 

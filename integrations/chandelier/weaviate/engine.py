@@ -22,6 +22,7 @@ from chandelier.weaviate.layout import (
     PROPERTIES,
     Wanted,
     check_collection,
+    check_encoding,
     creation,
     kept_settings,
     native_properties,
@@ -91,7 +92,9 @@ class CollectionEngine:
                 if not is_there_already(error):  # made by somebody else just now, or by a try whose answer was lost
                     raise
         config = yield from self._config()
-        check_settings(self._collection.called, kept := kept_settings(self._collection.called, config), layout)
+        kept = kept_settings(self._collection.called, config)
+        check_encoding(self._collection.called, config, self._wanted)
+        check_settings(self._collection.called, kept, layout)
         check_collection(self._collection.called, config, self._wanted)
         if self._collection.tenant is not None:
             yield from self._open_tenant(may_create=is_new or self._create_tenant)

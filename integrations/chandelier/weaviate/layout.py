@@ -20,6 +20,7 @@ __all__ = [
     "PROPERTIES",
     "Wanted",
     "check_collection",
+    "check_encoding",
     "checked_muvera",
     "checked_name",
     "checked_quantizer",
@@ -37,6 +38,9 @@ PROPERTIES = ["doc_id", "text", "metadata", "row_count"]
 """What a document comes back from."""
 
 QUANTIZERS = ("bq", "sq", "pq", "rq")
+
+DEFAULTS = {"ksim": 4, "dprojections": 16, "repetitions": 10}
+"""Of Weaviate's own encoding."""
 
 MOST_FDE = 65_535
 """Values of a vector that Weaviate indexes."""
@@ -99,9 +103,9 @@ def checked_muvera(muvera: bool | Mapping[str, int] | None) -> dict[str, int] | 
         return None
     given = {} if muvera is True else muvera
     if not isinstance(given, Mapping):
-        wanted = "True or {'ksim': 4, 'dprojections': 16, 'repetitions': 10}: the server computes the encoding"
+        wanted = f"True or {DEFAULTS}: the server computes the encoding"
         raise ArgumentError(f"muvera: got {type(muvera).__name__}, wanted {wanted}", argument="muvera")
-    numbers = {"ksim": 4, "dprojections": 16, "repetitions": 10}
+    numbers = dict(DEFAULTS)
     for name, value in given.items():
         if name not in numbers:
             raise ArgumentError(f"muvera: got {name!r}, wanted one of {', '.join(numbers)}", argument="muvera")
@@ -161,8 +165,23 @@ def kept_settings(store: str, config: Any) -> dict[str, Any]:
         kept = None
     if not isinstance(kept, dict):
         message = f"{store}: is there, but its description keeps no fingerprint, so no store of ours wrote it"
-        raise StoreError(f"{message}; name another collection", store=store)
+        way_out = "name a new collection, and copy its documents as integrations/weaviate.md shows"
+        raise StoreError(f"{message}; {way_out}", store=store)
     return kept
+
+
+def check_encoding(store: str, config: Any, wanted: Wanted) -> None:
+    """Refuses a collection with another `muvera`, or none, in the words that open it.
+
+    It is not opened as it is in silence: the same search finds other documents with the one and with the other.
+    """
+    vector = (config.vector_config or {}).get(ROWS)
+    multi = getattr(vector and vector.vector_index_config, "multi_vector", None)
+    if multi is not None and (there := muvera_of(multi)) != wanted.muvera:
+        was, given = (f"muvera={numbers}" if numbers else "no muvera" for numbers in (there, wanted.muvera))
+        argument = "no muvera" if there is None else f"muvera={True if there == DEFAULTS else there}"
+        message = f"{store}: was made with {was}, and is opened with {given}"
+        raise StoreError(f"{message}; open it with {argument}, or name another collection", store=store)
 
 
 def check_collection(store: str, config: Any, wanted: Wanted) -> None:
@@ -175,7 +194,6 @@ def check_collection(store: str, config: Any, wanted: Wanted) -> None:
     if multi is None:
         raise _mismatch(store, f"vector {ROWS!r}", "one vector a document", "a multi-vector on HNSW")
     _same(store, f"distance of {ROWS!r}", index.distance_metric.value, VectorDistances.DOT.value)
-    _same(store, "encoding", muvera_of(multi), wanted.muvera)
     quantizer = None if index.quantizer is None else type(index.quantizer).__name__.strip("_").removesuffix("Config")
     if wanted.quantizer is not None:
         _same(store, "quantizer", quantizer and quantizer.lower(), wanted.quantizer)
