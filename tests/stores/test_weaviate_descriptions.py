@@ -118,6 +118,22 @@ def test_an_asynchronous_client_is_connected_by_the_first_call_and_closed_with_t
     asyncio.run(main())
 
 
+def test_a_store_of_another_event_loop_says_so(tiny: ColBERT, weaviate_server: WeaviateServer, name: str) -> None:
+    async def make() -> dict[str, Any]:
+        async with weaviate_server.connect_async() as client:
+            store = WeaviateStore(client, name, tiny)
+            await store.aupsert(DOCUMENTS)
+            return described(store)
+
+    store: Any = open_store(asyncio.run(make()))
+    with contextlib.closing(asyncio.new_event_loop()) as its_own:
+        assert its_own.run_until_complete(store.acount()) == 2
+        for again in (store.acount, lambda: store.asearch(QUERY), lambda: store.aupsert(DOCUMENTS)):
+            with pytest.raises(StoreError, match="belongs to another event loop; make a client and a store in"):
+                asyncio.run(again())
+        its_own.run_until_complete(store.aclose())
+
+
 def test_a_key_is_never_written_and_comes_from_the_environment(
     tiny: ColBERT, start_weaviate: type[WeaviateServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,10 +144,10 @@ def test_a_key_is_never_written_and_comes_from_the_environment(
             description = described(store)
         assert "s3cret" not in json.dumps(description)
         monkeypatch.delenv("WEAVIATE_API_KEY", raising=False)
-        with pytest.raises(StoreError, match="401"):
+        with pytest.raises(StoreError, match=r"401.*; set WEAVIATE_API_KEY"):
             open_store(description)
         monkeypatch.setenv("WEAVIATE_API_KEY", "fr1end")
-        with pytest.raises(StoreError, match="401") as caught:
+        with pytest.raises(StoreError, match=r"401.*; the key in WEAVIATE_API_KEY is not one of") as caught:
             open_store(description)
         assert "fr1end" not in str(caught.value)
         description["client"]["type"] = "WeaviateAsyncClient"
@@ -216,6 +232,15 @@ def test_what_a_file_cannot_hold_is_refused_by_name(tiny: ColBERT, options: dict
     with pytest.raises(ArgumentError, match=names) as caught:
         _ = store.description
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["me:s3cret@127.0.0.1", "127.0.0.1?key=s3cret", "a@b:s3cret@127.0.0.1#s3cret"])
+def test_a_password_in_the_host_is_never_printed(tiny: ColBERT, host: str) -> None:
+    store = WeaviateStore(weaviate.use_async_with_local(host=host, port=1), "Notes", tiny)
+    assert repr(store).startswith("WeaviateStore(collection 'Notes' of http://127.0.0.1")
+    with pytest.raises(StoreError) as caught:
+        asyncio.run(store.acount())
+    assert "s3cret" not in repr(store) + str(caught.value)
 
 
 def test_an_embedded_server_is_refused_by_name(tiny: ColBERT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

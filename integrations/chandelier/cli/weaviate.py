@@ -21,6 +21,9 @@ __all__ = ["weaviate_store"]
 CLOUDS = (".weaviate.cloud", ".weaviate.network")
 """Whose gRPC is on a host of its own, which the client knows."""
 
+GRPC_PORT = 50051
+"""Where a Weaviate has gRPC unless it is told otherwise."""
+
 SECONDS_TO_CONNECT = 10
 
 
@@ -29,7 +32,6 @@ def weaviate_store(arguments: argparse.Namespace, to_search: bool, options: dict
     """The store in a collection, or of a tenant in one; one that is searched must be there."""
     try:
         from chandelier.weaviate import WeaviateStore
-        from chandelier.weaviate.description import ping
         from chandelier.weaviate.layout import checked_name
     except ModuleNotFoundError as error:
         if error.name != "weaviate":
@@ -37,7 +39,7 @@ def weaviate_store(arguments: argparse.Namespace, to_search: bool, options: dict
         raise CommandError(str(error)) from None
     collection = checked_name(arguments.collection)
     with closing(_client(arguments)) as client:
-        ping(client)  # a mistyped port shows at once
+        _check_grpc(client, arguments)
         config = _config(client, arguments, to_search)
         store = WeaviateStore(
             client,
@@ -58,11 +60,13 @@ def _client(arguments: argparse.Namespace) -> WeaviateClient:
     import weaviate
     from weaviate.classes.init import AdditionalConfig, Timeout
 
-    from chandelier.weaviate.description import api_key
-    from chandelier.weaviate.failures import translated
+    from chandelier.weaviate.description import api_key, unreached
 
     url = urlsplit(arguments.weaviate)
     host, is_secure = str(url.hostname), url.scheme == "https"
+    port, grpc_port = url.port or (443 if is_secure else 80), arguments.grpc_port or GRPC_PORT
+    if port == grpc_port and not host.endswith(CLOUDS):
+        raise CommandError(f"{arguments.weaviate}: gRPC cannot be on port {port}, too; name its own with --grpc-port")
     seconds = arguments.timeout or 60
     options: dict[str, Any] = {
         "auth_credentials": api_key(),
@@ -72,22 +76,29 @@ def _client(arguments: argparse.Namespace) -> WeaviateClient:
     try:
         if host.endswith(CLOUDS):
             return weaviate.connect_to_weaviate_cloud(host, **options)
-        return weaviate.connect_to_custom(
-            http_host=host,
-            http_port=url.port or (443 if is_secure else 80),
-            http_secure=is_secure,
-            grpc_host=host,
-            grpc_port=arguments.grpc_port or 50051,
-            grpc_secure=is_secure,
-            **options,
-        )
+        host = f"[{host}]" if ":" in host else host  # an IPv6 address, in front of a port
+        return weaviate.connect_to_custom(host, port, is_secure, host, grpc_port, is_secure, **options)
     except Exception as error:  # the client's, httpx's, builtin ones
-        raise translated(error, arguments.weaviate) from error
+        raise unreached(error, arguments.weaviate) from error
+
+
+def _check_grpc(client: WeaviateClient, arguments: argparse.Namespace) -> None:
+    """A mistyped port shows at once."""
+    from chandelier.weaviate.description import ping
+    from chandelier.weaviate.failures import Lost
+
+    try:
+        ping(client)
+    except Lost as error:
+        port = arguments.grpc_port or f"{GRPC_PORT}, as none was named"
+        message = f"{arguments.weaviate}: answers over HTTP, but not over gRPC (port {port})"
+        raise CommandError(f"{message}; name the port of its gRPC with --grpc-port") from error
 
 
 def _config(client: WeaviateClient, arguments: argparse.Namespace, to_search: bool) -> Any:
     """The collection as the server has it; None if it is to be made."""
-    from chandelier.weaviate.failures import ERRORS, translated
+    from chandelier.weaviate.description import unreached
+    from chandelier.weaviate.failures import ERRORS
 
     tenant = arguments.tenant
     try:
@@ -100,7 +111,7 @@ def _config(client: WeaviateClient, arguments: argparse.Namespace, to_search: bo
             if has_tenants and tenant is not None and to_search:
                 is_there = collection.tenants.exists(tenant)
     except ERRORS as error:
-        raise translated(error, arguments.weaviate) from error
+        raise unreached(error, arguments.weaviate) from error
     here = f"{arguments.weaviate}: "
     if to_search and not is_there:
         what = f"collection {arguments.collection!r}" if config is None else f"tenant {tenant!r}"

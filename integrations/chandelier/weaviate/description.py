@@ -6,6 +6,7 @@ The client says nothing of how it was made, so this is read from its private con
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from weaviate.auth import Auth, AuthApiKey
 from weaviate.config import AdditionalConfig, Timeout
 from weaviate.connect import ConnectionParams, ProtocolParams
 
-from chandelier.exceptions import ArgumentError
+from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.weaviate.failures import translated
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "described_client",
     "opened_client",
     "ping",
+    "unreached",
     "url_of",
 ]
 
@@ -38,8 +40,9 @@ OPTIONS = (*ENDPOINTS, "timeout", "skip_init_checks")
 
 
 def url_of(client: WeaviateClient | WeaviateAsyncClient) -> str:
-    """Where the client's server is."""
-    return str(client._connection.url)
+    """Where the client's server is, without what a host may hold beside it: a user's password, a key."""
+    scheme, _, host = str(client._connection.url).partition("://")
+    return f"{scheme}://{re.split('[?#]', host.rpartition('@')[2])[0]}"
 
 
 def api_key() -> Any:
@@ -133,7 +136,7 @@ def connect(client: WeaviateClient) -> None:
         client.connect()
     except Exception as error:  # the client's, httpx's, gRPC's, builtin ones
         client.close()
-        raise translated(error, url_of(client)) from error
+        raise unreached(error, url_of(client)) from error
 
 
 async def connect_async(client: WeaviateAsyncClient) -> None:
@@ -142,7 +145,7 @@ async def connect_async(client: WeaviateAsyncClient) -> None:
         await client.connect()
     except Exception as error:
         await client.close()
-        raise translated(error, url_of(client)) from error
+        raise unreached(error, url_of(client)) from error
 
 
 def ping(client: WeaviateClient) -> None:
@@ -155,6 +158,15 @@ def ping(client: WeaviateClient) -> None:
         client._connection._ping_grpc("sync")
     except Exception as error:
         raise translated(error, url_of(client)) from error
+
+
+def unreached(error: Exception, where: str) -> StoreError:
+    """Our error for one of a client whose key comes from the environment."""
+    ours = translated(error, where)
+    if getattr(error, "status_code", None) != 401:
+        return ours
+    way_out = f"the key in {KEY} is not one of this server's" if api_key() else f"set {KEY}"
+    return StoreError(f"{ours}; {way_out}", store=where)
 
 
 def _type(client: WeaviateClient | WeaviateAsyncClient) -> str:
