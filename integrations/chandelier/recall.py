@@ -44,8 +44,8 @@ class Recall:
 
     Attributes:
         encoder: Its name: the key in a mapping, else its `repr`.
-        size: The values of one of its encodings.
-        depth: How many candidates were taken for each query.
+        size: The values of one of its encodings; 0 of a store that finds candidates without any.
+        depth: How many candidates were taken for each query; of such a store, the `depth` of its search.
         recall: The share of the exact top `k` that is among them, averaged over the queries.
         low: The lower end of its 95 % confidence interval.
         high: The upper end.
@@ -76,20 +76,24 @@ class RecallReport:
     rows: tuple[Recall, ...]
 
     def __str__(self) -> str:
+        has_encodings = any(row.size for row in self.rows)
         title = (
-            f"share of the exact MaxSim top {self.k} among the first n candidates, with its 95 % confidence interval; "
-            f"queries: {self.queries}, documents: {self.documents}"
+            f"share of the exact MaxSim top {self.k} "
+            f"{'among the first n candidates' if has_encodings else 'that a search of depth n finds'}, "
+            f"with its 95 % confidence interval; queries: {self.queries}, documents: {self.documents}"
         )
         depths = sorted({row.depth for row in self.rows})
-        lines = [title, "  floats" + "".join(f"{f'n = {depth}':>19}" for depth in depths) + "   encoder"]
+        first, last = ("  floats", "encoder") if has_encodings else ("", "candidates by")
+        lines = [title, first + "".join(f"{f'n = {depth}':>19}" for depth in depths) + f"   {last}"]
         for start in range(0, len(self.rows), len(depths)):
             rows = self.rows[start : start + len(depths)]
             cells = "".join(f"{self._cell(row):>19}" for row in rows)
-            lines.append(f"{rows[0].size:8,}{cells}   {rows[0].encoder}")
+            size = f"{rows[0].size:8,}" if has_encodings else ""
+            lines.append(f"{size}{cells}   {rows[0].encoder}")
         return "\n".join(lines)
 
     def _cell(self, row: Recall) -> str:
-        if row.depth == self.documents:
+        if row.size and row.depth == self.documents:
             return f"{row.recall:.2f} (all)"  # no estimate: nothing is left out
         return f"{row.recall:.2f} ({row.low:.2f}-{row.high:.2f})"
 

@@ -163,6 +163,7 @@ def test_recall_is_measured(client: QdrantClient, tiny: ColBERT) -> None:
     assert recalls == sorted(recalls)
     assert recalls[0] < recalls[-1] == 1.0
     assert (report.queries, report.documents, report.k, report.rows[0].size) == (20, 200, 5, tiny.dim)
+    assert [row.depth for row in store.recall_probe(["bread"], k=5, depths=[5, 200, 300, 500]).rows] == [5, 200]
     with pytest.raises(ArgumentError, match="depth: got 3 with k=5"):
         store.recall_probe(["bread"], k=5, depths=[3])
     with pytest.raises(ArgumentError, match="queries: got none"):
@@ -181,7 +182,9 @@ def test_sizes_are_estimated(client: QdrantClient, tiny: ColBERT) -> None:
     estimate = store.size_estimate(1_000_000, 150.5)
     assert estimate.rows == 1_000_000 * 150.5 * tiny.dim * 2
     assert estimate.prefetch == 1_000_000 * tiny.dim * 2
-    assert str(estimate) == "rows 9.63 GB, prefetch 0.06 GB"
+    assert str(estimate) == "rows 9.63 GB on disk, prefetch 0.06 GB in memory"
+    held = QdrantStore(client, "held", tiny, on_disk=False).size_estimate(1_000_000, 150.5)
+    assert str(held) == "rows 9.63 GB in memory"
 
 
 def test_the_engines_own_filter(client: QdrantClient, tiny: ColBERT) -> None:

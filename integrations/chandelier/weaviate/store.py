@@ -309,4 +309,5 @@ def _layout(encoding: Encoding, wanted: Wanted, collection: str) -> Layout:
         if wanted.muvera is None
         else "Weaviate's MUVERA ({ksim}, {dprojections}, {repetitions})".format(**wanted.muvera)
     )
-    return Layout(encoding.dim, "float32", False, wanted.fde_size, False, settings, finder=finder, depth=wanted.depth)
+    on_disk = wanted.muvera is not None  # an index of all rows holds them in memory
+    return Layout(encoding.dim, "float32", on_disk, wanted.fde_size, False, settings, finder=finder, depth=wanted.depth)

@@ -21,16 +21,23 @@ __all__ = ["SizeEstimate", "recall", "size_estimate"]
 class SizeEstimate:
     """Bytes that vectors will take; texts, metadata and the engine's own books come on top.
 
+    Among those books is the graph over what is searched, which is in memory: over all rows in a plain Weaviate, where
+    it can take more than they do, else over the prefetch vectors. A quantizer is not counted.
+
     Attributes:
-        rows: Of the multi-vectors; on disk, if the collection keeps them there.
-        prefetch: Of the prefetch vectors, in memory.
+        rows: Of the multi-vectors.
+        prefetch: Of the prefetch vectors, or of the encodings that Weaviate makes, in memory.
+        rows_on_disk: Whether a new collection leaves the rows on disk until they are read, or holds them in memory.
     """
 
     rows: int
     prefetch: int
+    rows_on_disk: bool
 
     def __str__(self) -> str:
-        return f"rows {self.rows / 1e9:.2f} GB, prefetch {self.prefetch / 1e9:.2f} GB"
+        place = "on disk" if self.rows_on_disk else "in memory"
+        prefetch = f", prefetch {self.prefetch / 1e9:.2f} GB in memory" if self.prefetch else ""
+        return f"rows {self.rows / 1e9:.2f} GB {place}{prefetch}"
 
 
 def size_estimate(layout: Layout, documents: int, tokens: float) -> SizeEstimate:
@@ -39,7 +46,8 @@ def size_estimate(layout: Layout, documents: int, tokens: float) -> SizeEstimate
     if isinstance(tokens, bool) or not isinstance(tokens, (int, float)) or not 0 <= tokens < 1 << 24:
         raise ArgumentError(f"tokens: got {tokens!r}, wanted the rows of an average document", argument="tokens")
     width = 2 if layout.datatype == "float16" else 4
-    return SizeEstimate(int(documents * tokens * layout.dim * width), documents * (layout.prefetch_size or 0) * width)
+    rows, prefetch = int(documents * tokens * layout.dim * width), documents * (layout.prefetch_size or 0) * width
+    return SizeEstimate(rows, prefetch, layout.on_disk)
 
 
 def recall(operations: Operations, queries: Iterable[Query], k: int, depths: Iterable[int]) -> Steps[RecallReport]:
@@ -56,14 +64,16 @@ def recall(operations: Operations, queries: Iterable[Query], k: int, depths: Ite
         message = f"{operations.name}: has no prefetch to measure, it scores all documents"
         raise StoreError(message, store=operations.name)
     total = yield from operations.count(None)
+    size = operations.layout.prefetch_size or 0
+    # All documents are candidates of a prefetch at every depth from their number on. Rows and words can find fewer.
+    shown = {min(depth, total) if size else depth: depth for depth in checked}
     wanted = yield from _found(operations, given, k, None)
     if not all(wanted):
         raise StoreError(f"{operations.name}: has no documents to find, store some first", store=operations.name)
     rows = []
-    for depth in checked:
+    for candidates, depth in shown.items():
         found = yield from _found(operations, given, k, depth)
-        share = _core.share_found(found, wanted)
-        rows.append(Recall(operations.layout.finder, operations.layout.prefetch_size or 0, min(depth, total), *share))
+        rows.append(Recall(operations.layout.finder, size, candidates, *_core.share_found(found, wanted)))
     return RecallReport(len(given), total, min(k, len(wanted[0])), tuple(rows))
 
 
