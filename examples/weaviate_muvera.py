@@ -43,6 +43,7 @@ WAYS: dict[str, bool | dict[str, int] | None] = {
     "MUVERA, 10,240": {"ksim": 5, "dprojections": 16, "repetitions": 20},
 }
 K = 10
+BEGUN = time.perf_counter()
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Measured:
     Attributes:
         way: Its name.
         seconds: To store the documents, whose rows were given.
-        memory: What the server's grew by while it stored them; "?" where it cannot be seen.
+        memory: What the server's grew by while it stored them; empty where it cannot be seen.
         recall: The share of the exact best `K` that is found, at each depth.
         milliseconds: Of a query, median, at each depth.
     """
@@ -87,10 +88,13 @@ def server(options: argparse.Namespace) -> Iterator[tuple[weaviate.WeaviateClien
     url, key = urlsplit(options.url), os.environ.get("WEAVIATE_API_KEY")
     host, secure = url.hostname or "localhost", url.scheme == "https"
     port = url.port or (443 if secure else 80)
-    auth = Auth.api_key(key) if key else None
-    with weaviate.connect_to_custom(
-        host, port, secure, host, options.grpc_port, secure, auth_credentials=auth
-    ) as client:
+    if host.endswith((".weaviate.cloud", ".weaviate.network")):  # its gRPC has a host of its own
+        connected = weaviate.connect_to_weaviate_cloud(host, Auth.api_key(key or ""))
+    else:
+        connected = weaviate.connect_to_custom(
+            host, port, secure, host, options.grpc_port, secure, auth_credentials=Auth.api_key(key) if key else None
+        )
+    with connected as client:
         yield client, None
 
 
@@ -108,13 +112,15 @@ def measure(
         try:
             # This depth becomes the collection's ef, below which MUVERA never looks: a small one, to measure those too.
             store = WeaviateStore(client, name, model, muvera=WAYS[way], depth=min(options.depths))
+            tell(f"{way}: storing")
             begun = time.perf_counter()
             store.upsert(documents, progress=sys.stderr.isatty(), raise_on_failure=True)
             seconds = time.perf_counter() - begun
-            grown = f"{(memory() - before) / 1e6:.0f} MB" if memory else "?"
+            grown = f"{(memory() - before) / 1e6:.0f} MB" if memory else ""
 
             best = store.search(QUESTION, 1, depth=200)[0]
-            print(f"{way}: {best.score:.2f}  {best.metadata['about']}: {best.text[:70]}", flush=True)
+            tell(f"{way}: best for {QUESTION!r}: {best.score:.2f}  {best.metadata['about']}: {best.text[:70]}")
+            tell(f"{way}: searching, {len(queries)} queries at {len(options.depths)} depths and exactly")
             recall = store.recall_probe(queries, K, options.depths).rows
             took: list[list[float]] = [[] for _ in recall]
             for rows in queries[:20]:
@@ -125,6 +131,11 @@ def measure(
         finally:
             client.collections.delete(name)
     return Measured(way, seconds, grown, recall, list(map(statistics.median, took)))
+
+
+def tell(phase: str) -> None:
+    """Says what is going on now, also where nobody looks."""
+    print(f"{time.perf_counter() - BEGUN:6.0f} s  {phase}", flush=True)
 
 
 def table(measured: Sequence[Measured]) -> str:
@@ -150,7 +161,7 @@ def draw(measured: Sequence[Measured], title: str, path: Path) -> bool:
     over_depth, over_time = figure.subplots(1, 2, sharey=True)
     styles = (("black", "o", 0.95), ("tab:blue", "s", 1.0), ("tab:orange", "^", 1.05))
     for each, (color, marker, aside) in zip(measured, styles, strict=True):
-        label = f"{each.way}: stored in {each.seconds:.0f} s, memory {each.memory}"
+        label = f"{each.way}: stored in {each.seconds:.0f} s" + (f", memory {each.memory}" if each.memory else "")
         style = dict(color=color, marker=marker, label=label)
         depths, recall = [row.depth for row in each.recall], [row.recall for row in each.recall]
         errors = [row.recall - row.low for row in each.recall], [row.high - row.recall for row in each.recall]
@@ -194,6 +205,7 @@ def main() -> None:
     passages, questions = corpus()
     model = find_model(options.model)
     passages, questions = spread(passages, options.passages), spread(questions, options.queries)
+    tell(f"encoding {len(passages):,} passages, to store them in {len(WAYS)} ways: 1,000 take two minutes on two cores")
     texts = [passage.text for passage in passages]
     queries = list(model.encode_queries(questions))
     vectors = model.encode_documents(texts, pool_factor=options.pool_factor, progress=sys.stderr.isatty())
