@@ -243,7 +243,10 @@ def _search_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--filter", type=_json_object, metavar="JSON", help="what the metadata must be like")
     parser.add_argument(
-        "--depth", type=_positive, metavar="N", help="candidates that are found for MaxSim (default: 200)"
+        "--depth",
+        type=_positive,
+        metavar="N",
+        help="candidates that are found for MaxSim (default: 200; 50 for each row of the query in a plain Weaviate)",
     )
     parser.add_argument("--explain", action="store_true", help="show which words match")
     parser.add_argument("--threads", type=_positive, metavar="N", help="threads to compute with")
