@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from typing import Any
 
@@ -180,7 +180,7 @@ class QdrantStore(ClientStore):
         return self._ask(call, patience=self._patience.at_first())
 
     async def _aask_at_first(self, call: Call) -> Any:
-        return await self._aask(call, self._patience.at_first())
+        return await self._aask(call, patience=self._patience.at_first())
 
     def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep, patience: Patience | None = None) -> Any:
         for tried in count():
@@ -190,13 +190,18 @@ class QdrantStore(ClientStore):
             except ERRORS as error:
                 wait(self._next_wait(error, tried, patience))
 
-    async def _aask(self, call: Call, patience: Patience | None = None) -> Any:
+    async def _aask(
+        self,
+        call: Call,
+        wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        patience: Patience | None = None,
+    ) -> Any:
         for tried in count():
             self._check_open()
             try:
                 return await call.function()
             except ERRORS as error:
-                await asyncio.sleep(self._next_wait(error, tried, patience))
+                await wait(self._next_wait(error, tried, patience))
 
     def _next_wait(self, error: Exception, tried: int, patience: Patience | None) -> float:
         """Seconds until the next try, or our error if there is none."""

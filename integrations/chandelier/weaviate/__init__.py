@@ -6,6 +6,6 @@ require("weaviate", "weaviate-client", "weaviate")
 
 from chandelier.store.points.measures import SizeEstimate
 from chandelier.weaviate.store import WeaviateStore
-from chandelier.weaviate.verification import Verification
+from chandelier.weaviate.verification import RepairError, Verification
 
-__all__ = ["SizeEstimate", "Verification", "WeaviateStore"]
+__all__ = ["RepairError", "SizeEstimate", "Verification", "WeaviateStore"]

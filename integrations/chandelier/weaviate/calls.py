@@ -70,21 +70,12 @@ def quietly(function: Callable[[], T]) -> T:
 
 
 async def aquietly(function: Callable[[], Awaitable[T]]) -> T:
-    """The same of an asynchronous client; what is cancelled meanwhile is waited for.
-
-    A server whose caller is gone stops between storing objects and indexing them.
-    """
+    """The same of an asynchronous client."""
     token = OURS.set(True)
     try:
-        task = asyncio.ensure_future(function())
+        return await function()
     finally:
         OURS.reset(token)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        task.cancelled() or task.exception()  # asyncio is not to complain that nobody asks for it
-        raise
 
 
 def within(seconds: float, function: Callable[[], T]) -> T:

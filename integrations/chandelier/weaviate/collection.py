@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 from weaviate.classes.query import Filter
 
@@ -74,14 +75,20 @@ class Collection:
         where = these([str(each.uuid) for each in objects])
         return self.write(lambda: self.here.data.delete_many(where=where, dry_run=True), once=True)
 
-    def there(self, uuids: Sequence[str]) -> Steps[list[str]]:
-        """Those of these objects that are there."""
+    def there(self, uuids: Sequence[str], filter: Any = None) -> Steps[list[str]]:
+        """Those of these objects that are there, and pass."""
         if not uuids:
             return []
         answer = yield self.query(
-            lambda query: query.fetch_objects(filters=these(uuids), limit=len(uuids), return_properties=[])
+            lambda query: query.fetch_objects(filters=these(uuids, filter), limit=len(uuids), return_properties=[])
         )
         return [str(each.uuid) for each in answer.objects]
+
+    def stored(self, uuid: str) -> Steps[Any]:
+        """An object with its vectors, if it is stored, whether a filter finds it or not."""
+        before = str(UUID(int=UUID(uuid).int - 1))  # a cursor asks no filter
+        answer = yield self.query(lambda query: query.fetch_objects(limit=1, after=before, include_vector=True))
+        return next((each for each in answer.objects if str(each.uuid) == uuid), None)
 
 
 def these(uuids: Sequence[str], filter: Any = None) -> Any:

@@ -121,11 +121,29 @@ class CollectionEngine:
         else:
             scores = []
             for request in requests:
-                scores.append((yield from self._nearest(request, filter)))
+                scores.append((yield from self.nearest(request.rows, self._limit(request), filter))[: request.limit])
         answers = []
         for each in scores:
             answers.append((yield from self.found(each, with_rows)))
         return answers
+
+    def nearest(self, rows: Float32Array, limit: int, filter: Any = None) -> Steps[list[tuple[str, float]]]:
+        """Uuids and scores, best first."""
+        answer = yield self._collection.query(
+            lambda query: query.near_vector(
+                near_vector=rows.tolist(),
+                target_vector=ROWS,
+                limit=limit,
+                filters=filter,
+                return_metadata=MetadataQuery(distance=True),
+                return_properties=[],
+            )
+        )
+        # The distance is the negative MaxSim, whatever it is called; that of an object which a filter lets through and
+        # the index does not hold is infinite.
+        return [
+            (str(each.uuid), -each.metadata.distance) for each in answer.objects if isfinite(each.metadata.distance)
+        ]
 
     def hybrid(self, text: str, request: Request, alpha: float, fusion: str, filter: Any) -> Steps[list[str]]:
         """The uuids of the objects that words and rows find, in the order of Weaviate's fusion."""
@@ -213,9 +231,22 @@ class CollectionEngine:
         shards = [shard for node in nodes for shard in node.shards or []]
         return all(not shard.vector_queue_length for shard in shards)
 
-    def indexed_among(self, uuids: Sequence[str], rows: Float32Array) -> Steps[set[str]]:
-        """Those that a search for some rows finds among these."""
-        return {uuid for uuid, _ in (yield from self._near(rows, len(uuids), these(uuids)))}
+    def everything(self, limit: int, after: Any) -> Steps[tuple[list[Found], Any]]:
+        """As `scroll`, of all that is stored, also what no filter finds, without texts and metadata."""
+        page = yield self._collection.query(
+            lambda query: query.fetch_objects(limit=limit, after=after, return_properties=["doc_id", "row_count"])
+        )
+        points = [found(each) for each in page.objects]
+        return points, points[-1].uuid if len(points) == limit else None
+
+    def passing_among(self, uuids: Sequence[str], filter: Any) -> Steps[set[str]]:
+        """Those of these that a filter finds."""
+        return set((yield from self._collection.there(uuids, filter)))
+
+    def stored(self, uuid: str) -> Steps[Found | None]:
+        """A point and its rows, also if no filter finds it."""
+        stored = yield from self._collection.stored(uuid)
+        return None if stored is None else found(stored)
 
     def compiled(self, node: Node | None, filter: Any = None, *, own: bool) -> Any:
         """A filter of the client's, for ours or for one of its own."""
@@ -230,9 +261,9 @@ class CollectionEngine:
         return Filter.all_of(parts) if len(parts) > 1 else parts[0] if parts else None
 
     def bytes_of(self, point: Point) -> int:
-        """How large the point is in a request, roughly."""
+        """How large the point is in a request, roughly; never so small that more than 10,000 go into one."""
         rows = 0 if point.rows is None else 4 * point.rows.size
-        return rows + 8 * len(repr(point.payload["metadata"])) + len(point.payload["text"].encode()) + 512
+        return rows + 8 * len(repr(point.payload["metadata"])) + len(point.payload["text"].encode()) + 1024
 
     def _check_version(self, version: str) -> None:
         numbers = re.match(r"(\d+)\.(\d+)", version)
@@ -276,27 +307,6 @@ class CollectionEngine:
             except ArgumentError as error:
                 refused[point.uuid] = str(error)
         return objects
-
-    def _nearest(self, request: Request, filter: Any) -> Steps[list[tuple[str, float]]]:
-        return (yield from self._near(request.rows, self._limit(request), filter))[: request.limit]
-
-    def _near(self, rows: Float32Array, limit: int, filter: Any) -> Steps[list[tuple[str, float]]]:
-        """Uuids and scores, best first."""
-        answer = yield self._collection.query(
-            lambda query: query.near_vector(
-                near_vector=rows.tolist(),
-                target_vector=ROWS,
-                limit=limit,
-                filters=filter,
-                return_metadata=MetadataQuery(distance=True),
-                return_properties=[],
-            )
-        )
-        # The distance is the negative MaxSim, whatever it is called; that of an object which a filter lets through and
-        # the index does not hold is infinite.
-        return [
-            (str(each.uuid), -each.metadata.distance) for each in answer.objects if isfinite(each.metadata.distance)
-        ]
 
     def _limit(self, request: Request) -> int:
         """What to ask for, so that at least `depth` candidates are scored.

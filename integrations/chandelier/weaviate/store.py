@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from typing import Any
 
@@ -229,14 +229,19 @@ class WeaviateStore(ClientStore):
         return await self._arun(self._hybrid(query, k, alpha, fusion, filter, depth, explain, with_vectors))
 
     def verify(self, *, repair: bool = False) -> Verification:
-        """Find documents that are stored and in no index, where no search finds them.
+        """Find documents that are stored and that no search finds, or no filter: each is looked for with its own rows.
 
-        A server that dies while it stores can leave such; `upsert` with the same documents mends them too.
+        A server that dies while it stores can leave such; `upsert` with the same documents mends them too. It takes
+        two requests for each document. One of which some rows are in the index, and others are not, counts as found.
 
         Args:
             repair: Delete and store each of them again, with the rows that are stored.
+
+        Raises:
+            RepairError: If it ends in the middle of a repair; its `verification.removed` has the documents that were
+                deleted and are not stored again.
         """
-        return self._run(verify(self._operations, self._engine, repair=checked_bool("repair", repair)))
+        return self._run_to_end(verify(self._operations, self._engine, repair=checked_bool("repair", repair)))
 
     async def averify(self, *, repair: bool = False) -> Verification:
         """As `verify`."""
@@ -264,7 +269,7 @@ class WeaviateStore(ClientStore):
         return self._ask(call, patience=min(FIRST_PATIENCE, self._timeout))
 
     async def _aask_at_first(self, call: Call) -> Any:
-        return await self._aask(call, min(FIRST_PATIENCE, self._timeout))
+        return await self._aask(call, patience=min(FIRST_PATIENCE, self._timeout))
 
     def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep, patience: float | None = None) -> Any:
         until = time.monotonic() + (patience or self._timeout)
@@ -275,14 +280,19 @@ class WeaviateStore(ClientStore):
             except ERRORS as error:
                 wait(self._next_wait(error, call, tried, until))
 
-    async def _aask(self, call: Call, patience: float | None = None) -> Any:
+    async def _aask(
+        self,
+        call: Call,
+        wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        patience: float | None = None,
+    ) -> Any:
         until = time.monotonic() + (patience or self._timeout)
         for tried in count():
             self._check_open()
             try:
                 return await call.function()
             except ERRORS as error:
-                await asyncio.sleep(self._next_wait(error, call, tried, until))
+                await wait(self._next_wait(error, call, tried, until))
 
     def _next_wait(self, error: Exception, call: Call, tried: int, until: float) -> float:
         """Seconds until the next try, or our error if there is none."""

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isclose
 
-import numpy as np
-
+from chandelier.exceptions import StoreError
+from chandelier.maths import maxsim
+from chandelier.store.documents import Document
 from chandelier.store.points.engine import Found
 from chandelier.store.points.operations import Operations
 from chandelier.store.points.steps import Steps
 from chandelier.weaviate.engine import CollectionEngine
 
-__all__ = ["Verification", "verify"]
+__all__ = ["RepairError", "Verification", "verify"]
 
 LOOKED_AT_ONCE = 200
+
+PROBED_ROWS = 32
+"""Of a document, evenly spread: as many as a query has."""
+
+LIMITS = 10, 100, 1_000, 10_000
+"""How many documents a search for one asks for, one after the other: an approximate index may miss it among few."""
 
 
 @dataclass
@@ -22,67 +30,97 @@ class Verification:
     """What `WeaviateStore.verify` found.
 
     Attributes:
-        checked: How many documents have rows, and so are to be found.
-        unindexed: The ids of those that no search found.
+        checked: How many documents are stored.
+        unindexed: The ids of those that no search finds, or no filter.
         repaired: The ids of those among them that are found now.
         failed: Why the others could not be repaired, by id.
+        removed: Those of the others that are not stored any more, with their rows: upsert them.
     """
 
     checked: int = 0
     unindexed: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    removed: list[Document] = field(default_factory=list)
 
     def __str__(self) -> str:
         repaired = f", repaired {len(self.repaired):,}" if self.repaired else ""
         failed = f", not repaired {len(self.failed):,}" if self.failed else ""
-        return f"checked {self.checked:,}, stored but not indexed {len(self.unindexed):,}{repaired}{failed}"
+        removed = f", removed {len(self.removed):,}" if self.removed else ""
+        return f"checked {self.checked:,}, stored but not indexed {len(self.unindexed):,}{repaired}{failed}{removed}"
+
+
+class RepairError(StoreError):
+    """A repair that ended in the middle, as when the server dies.
+
+    Attributes:
+        verification: How far it came; `removed` has the documents that are perhaps not stored any more.
+    """
+
+    def __init__(self, message: str, *, store: str, verification: Verification) -> None:
+        super().__init__(message, store=store)
+        self.verification = verification
 
 
 def verify(operations: Operations, engine: CollectionEngine, *, repair: bool) -> Steps[Verification]:
     """See `WeaviateStore.verify`."""
     verification = Verification()
-    own = operations.compiled(None, own=True)
     after = None
     while True:
-        page, after = yield from engine.scroll(own, LOOKED_AT_ONCE, after, False)
-        with_rows = [point for point in page if point.payload.get("row_count")]
-        verification.checked += len(with_rows)
-        for point in (yield from _unindexed(operations, engine, with_rows)):
-            id = operations.document(point, False).id
-            verification.unindexed.append(id)
+        page, after = yield from engine.everything(LOOKED_AT_ONCE, after)
+        ours = [point for point in page if point.payload.get("row_count") is not None]
+        verification.checked += len(ours)
+        for point in (yield from _unindexed(operations, engine, ours)):
+            document = operations.document(point, True)
+            verification.unindexed.append(document.id)
             if repair:
-                reason = yield from _repaired(operations, engine, point)
-                if reason is None:
-                    verification.repaired.append(id)
-                else:
-                    verification.failed[id] = reason
+                yield from _repair(operations, engine, point, document, verification)
         if after is None:
             return verification
 
 
 def _unindexed(operations: Operations, engine: CollectionEngine, points: Sequence[Found]) -> Steps[list[Found]]:
-    """Those that a search among these does not find, nor one with their own rows, which misses nothing."""
-    if not points:
-        return []
-    probe = np.eye(1, operations.encoding.dim, dtype=np.float32)
-    found = yield from engine.indexed_among([point.uuid for point in points], probe)
+    """Those that no filter finds, or no search for their own rows, with these."""
+    own = operations.compiled(None, own=True)
+    passing = yield from engine.passing_among([point.uuid for point in points], own)
     missing = []
     for point in points:
-        if point.uuid not in found and not (yield from _is_indexed(engine, point)):
-            missing.append(point)
+        stored = yield from engine.stored(point.uuid)
+        if stored is None:  # deleted meanwhile
+            continue
+        if point.uuid not in passing or not (yield from _is_indexed(engine, stored)):
+            missing.append(stored)
     return missing
 
 
 def _is_indexed(engine: CollectionEngine, point: Found) -> Steps[bool]:
-    stored = yield from engine.retrieve([point.uuid], True)
-    if not stored or stored[0].rows is None:
-        return not stored  # what is deleted meanwhile is not missing
-    return bool((yield from engine.indexed_among([point.uuid], stored[0].rows)))
+    """Whether a search finds a document, or only others that are as near."""
+    if point.rows is None:
+        return not point.payload["row_count"]
+    probe = point.rows[:: -(-len(point.rows) // PROBED_ROWS)]
+    hits: list[tuple[str, float]] = []
+    for limit in LIMITS:
+        hits = yield from engine.nearest(probe, limit)
+        if any(uuid == point.uuid for uuid, _ in hits):
+            return True
+    own = float(maxsim(probe, [point.rows])[0])
+    return len(hits) == LIMITS[-1] and (hits[-1][1] > own or isclose(hits[-1][1], own, rel_tol=1e-5))
 
 
-def _repaired(operations: Operations, engine: CollectionEngine, point: Found) -> Steps[str | None]:
-    reason = yield from engine.rewrite(point.uuid)
-    if reason is None and (yield from _unindexed(operations, engine, [point])):
-        return "it was stored again, and is not found"
-    return reason
+def _repair(
+    operations: Operations, engine: CollectionEngine, point: Found, document: Document, verification: Verification
+) -> Steps[None]:
+    verification.removed.append(document)
+    try:
+        reason = yield from engine.rewrite(point.uuid)
+        is_stored = (yield from engine.stored(point.uuid)) is not None
+        if reason is None and is_stored and (yield from _unindexed(operations, engine, [point])):
+            reason = "it was stored again, and is not found"
+    except StoreError as error:
+        raise RepairError(str(error), store=operations.name, verification=verification) from error
+    if is_stored:
+        verification.removed.pop()
+    if reason is None:
+        verification.repaired.append(document.id)
+    else:
+        verification.failed[document.id] = reason

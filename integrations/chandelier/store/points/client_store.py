@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from chandelier.exceptions import StoreError
 from chandelier.store.points.operations import Operations
 from chandelier.store.points.steps import Call, Steps, arun, run
-from chandelier.store.points.store import PointStore
+from chandelier.store.points.store import PointStore, ended
 
 __all__ = ["ClientStore"]
 
@@ -66,7 +68,23 @@ class ClientStore(PointStore):
         if not self._is_async:
             return await super()._arun(steps, writes=writes)
         await self.aopen()
-        return await arun(steps, self._aask)
+        if not writes:
+            return await arun(steps, self._aask)
+        stopped = asyncio.Event()
+
+        async def wait(seconds: float) -> None:
+            with suppress(asyncio.TimeoutError):  # Python 3.10 has it apart from TimeoutError
+                await asyncio.wait_for(stopped.wait(), seconds)
+                raise self._interrupted()
+
+        async def ask(call: Call) -> Any:
+            if call.finishes:
+                return await self._aask(call)
+            if stopped.is_set():
+                raise self._interrupted()
+            return await self._aask(call, wait)
+
+        return await ended(asyncio.ensure_future(arun(steps, ask)), stopped, writes=True)
 
     def _ask_at_first(self, call: Call) -> Any:
         """The answers that a store needs to be opened."""
@@ -75,7 +93,7 @@ class ClientStore(PointStore):
     async def _aask_at_first(self, call: Call) -> Any:
         return await self._aask(call)
 
-    async def _aask(self, call: Call) -> Any:
+    async def _aask(self, call: Call, wait: Callable[[float], Awaitable[object]] = asyncio.sleep) -> Any:
         """As `_ask`, of an asynchronous client."""
         return await call.function()
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["Call", "Pause", "Steps", "Work", "arun", "pause", "run", "work"]
+__all__ = ["Call", "Pause", "Steps", "Work", "arun", "pause", "run", "unbroken", "work"]
 
 T = TypeVar("T")
 
@@ -23,10 +23,12 @@ class Call:
     Attributes:
         function: What to call, without arguments.
         once: Whether it is not to be asked again by itself if it fails.
+        finishes: Whether it is asked even if somebody wants the operation to stop: it ends what has begun.
     """
 
     function: Callable[[], Any]
     once: bool = False
+    finishes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,24 @@ def work(function: Callable[[], T]) -> Steps[T]:
 def pause(seconds: float) -> Steps[None]:
     """Wait."""
     yield Pause(seconds)
+
+
+def unbroken(steps: Steps[T]) -> Steps[T]:
+    """The same, not to be stopped between its first call and its last one: what would lose something half done."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                result = yield step
+            except BaseException as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(result)
+            if isinstance(step, Call):
+                step = replace(step, finishes=True)
+    except StopIteration as end:
+        value: T = end.value
+        return value
 
 
 def run(steps: Steps[T], ask: Callable[[Call], Any]) -> T:

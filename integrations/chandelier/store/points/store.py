@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chandelier.exceptions import StoreError
@@ -21,7 +22,7 @@ from chandelier.store.points.steps import Call, Steps, run
 if TYPE_CHECKING:
     from chandelier.models import ColBERT
 
-__all__ = ["PointStore"]
+__all__ = ["PointStore", "ended"]
 
 T = TypeVar("T")
 
@@ -291,33 +292,53 @@ class PointStore:
 
         def wait(seconds: float) -> None:
             if stopped.wait(seconds):
-                raise StoreError(f"{self._operations.name}: interrupted", store=self._operations.name)
+                raise self._interrupted()
 
         def ask(call: Call) -> Any:
+            if call.finishes:
+                return self._ask(call)
             wait(0)
             return self._ask(call, wait)
 
         return run(steps, ask)
 
+    def _run_to_end(self, steps: Steps[T]) -> T:
+        """The same in a thread: Ctrl-C stops it where nothing is half done, and not in the middle of a call."""
+        stopped = threading.Event()
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                return thread.submit(self._run, steps, stopped).result()
+            finally:
+                stopped.set()
+
     async def _arun(self, steps: Steps[T], *, writes: bool = False) -> T:
         """Run an operation in a thread; a write that is cancelled has ended when this does: the next one wins."""
         stopped = threading.Event()
         thread = asyncio.ensure_future(asyncio.to_thread(self._run, steps, stopped))
-        try:
-            return await asyncio.shield(thread)
-        except asyncio.CancelledError:
-            stopped.set()
-            thread.add_done_callback(_taken)
-            if writes:
-                await asyncio.wait([thread])
-            raise
+        return await ended(thread, stopped, writes=writes)
+
+    def _interrupted(self) -> StoreError:
+        return StoreError(f"{self._operations.name}: interrupted", store=self._operations.name)
 
     def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep) -> Any:
         """The answer of the engine; `wait` is how time passes before it is asked again."""
         return call.function()
 
 
-def _taken(thread: asyncio.Future[Any]) -> None:
+async def ended(task: asyncio.Future[T], stopped: threading.Event | asyncio.Event, *, writes: bool) -> T:
+    """The result; if this is cancelled, the task is told to stop, and if it writes, waited for however often."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        stopped.set()
+        task.add_done_callback(_taken)
+        while writes and not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        raise
+
+
+def _taken(task: asyncio.Future[Any]) -> None:
     """Nobody asks any more what became of it: asyncio is not to complain of that."""
-    if not thread.cancelled():
-        thread.exception()
+    if not task.cancelled():
+        task.exception()
