@@ -9,7 +9,8 @@ from uuid import UUID
 from weaviate.classes.query import Filter
 
 from chandelier.store.points.steps import Call, Steps
-from chandelier.weaviate.calls import aquietly, awithin, quietly, sent_once, within
+from chandelier.weaviate.calls import aquietly, quietly
+from chandelier.weaviate.connection import ClientOnce
 from chandelier.weaviate.objects import Object
 
 __all__ = ["Collection", "these"]
@@ -30,7 +31,7 @@ class Collection:
     def __init__(
         self, client: Any, name: str, tenant: str | None, *, called: str, is_async: bool, timeout: float
     ) -> None:
-        self.client = client
+        self.client = ClientOnce(client, timeout)
         self.name = name
         self.tenant = tenant
         self.called = called
@@ -47,15 +48,9 @@ class Collection:
         """The client's collection, of the tenant if there is one."""
         return self.schema if self.tenant is None else self.schema.with_tenant(self.tenant)
 
-    def read(self, function: Callable[[], Any]) -> Call:
-        """What can be left behind when it takes too long."""
-        if self._is_async:
-            return Call(lambda: awithin(self.timeout, function))
-        return Call(lambda: within(self.timeout, function))
-
     def query(self, ask: Callable[[Any], Any]) -> Call:
         """A search, which gets the client's `query`."""
-        return self.read(lambda: ask(self.here.query))
+        return Call(lambda: ask(self.here.query))
 
     def write(self, function: Callable[[], Any], *, once: bool = False) -> Call:
         """What is waited for, however long it takes."""
@@ -63,7 +58,7 @@ class Collection:
 
     def insert(self, objects: Sequence[Object]) -> Call:
         """Objects that are sent once: if no answer comes, their fate is not known."""
-        return self.write(lambda: sent_once(self.here).insert_many(objects), once=True)
+        return self.write(lambda: self.here.data.insert_many(objects), once=True)
 
     def flush(self, objects: Sequence[Object]) -> Call:
         """Has the server write the index of objects that it has just answered for.

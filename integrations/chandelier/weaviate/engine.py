@@ -80,11 +80,11 @@ class CollectionEngine:
         """Make the collection, or look at the one that is there; the settings that it keeps."""
         arguments = creation(layout, self._wanted, self._create_options)
         client, name = self._collection.client, self._collection.name
-        meta = yield self._collection.read(lambda: client.get_meta())
+        meta = yield Call(lambda: client.get_meta())
         self._check_version(str(meta.get("version")))
         self._most_message = int(meta.get("grpcMaxMessageSize") or 10 << 20)
         self.most_values = self._most_message // 8  # half of a message of float32
-        is_new = not (yield self._collection.read(lambda: client.collections.exists(name)))
+        is_new = not (yield Call(lambda: client.collections.exists(name)))
         if is_new:
             try:
                 yield Call(lambda: client.collections.create(name, **arguments))
@@ -207,7 +207,7 @@ class CollectionEngine:
 
     def count(self, filter: Any) -> Steps[int]:
         """How many points pass."""
-        answer = yield self._collection.read(
+        answer = yield Call(
             lambda: self._collection.here.aggregate.over_all(total_count=True, filters=filter),
         )
         return int(answer.total_count)
@@ -227,7 +227,7 @@ class CollectionEngine:
     def is_indexed(self) -> Steps[bool]:
         """Whether the index holds all that is stored: with `ASYNC_INDEXING` a server is behind."""
         client, name = self._collection.client, self._collection.name
-        nodes = yield self._collection.read(lambda: client.cluster.nodes(name, output="verbose"))
+        nodes = yield Call(lambda: client.cluster.nodes(name, output="verbose"))
         shards = [shard for node in nodes for shard in node.shards or []]
         return all(not shard.vector_queue_length for shard in shards)
 
@@ -274,11 +274,11 @@ class CollectionEngine:
             )
 
     def _config(self) -> Steps[Any]:
-        return (yield self._collection.read(lambda: self._collection.schema.config.get()))
+        return (yield Call(lambda: self._collection.schema.config.get()))
 
     def _open_tenant(self, *, may_create: bool) -> Steps[None]:
         tenants, tenant = self._collection.schema.tenants, self._collection.tenant
-        if (yield self._collection.read(lambda: tenants.exists(tenant))):
+        if (yield Call(lambda: tenants.exists(tenant))):
             return
         if not may_create:
             way_out = "create_tenant=True makes it"

@@ -24,7 +24,6 @@ __all__ = [
     "ERRORS",
     "AllRefused",
     "Late",
-    "LateAnswer",
     "Lost",
     "Undeleted",
     "is_passing",
@@ -34,13 +33,8 @@ __all__ = [
 ]
 
 
-class LateAnswer(Exception):
-    """No answer within the time that a call was given."""
-
-
 ERRORS = (
     WeaviateBaseError,
-    LateAnswer,
     httpx.HTTPError,
     grpc.RpcError,
     OSError,
@@ -103,7 +97,7 @@ def translated(error: Exception, store: str) -> StoreError:
     if isinstance(error, RuntimeError) and re.search("loop is closed|different (event )?loop", said):
         way_out = "make a client and a store in the one that runs"
         return StoreError(f"{store}: the client belongs to another event loop; {way_out}", store=store)
-    if isinstance(error, LateAnswer) or _is_timeout(error):
+    if _is_timeout(error):
         hint = "is the server running? If it is, give the store, or the client, a larger timeout"
         return Late(f"{store}: no answer in time; {hint}", store=store)
     if TOO_LARGE.search(said):
