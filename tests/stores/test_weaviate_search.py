@@ -109,6 +109,15 @@ def test_a_deep_filter(open_weaviate: Open) -> None:
     assert store.count({"i": {"$in": list(range(1, 20_000))}}) == 1
 
 
+@pytest.mark.parametrize("wrong", [None, 5, b"bread", {"text": "bread"}, object()])
+def test_what_is_no_query(open_weaviate: Open, wrong: Any) -> None:
+    store = open_weaviate()
+    with pytest.raises(ArgumentError, match=r"^query: got \w+, wanted a text, or its rows as a 2-D array of floats"):
+        store.search(wrong)
+    with pytest.raises(ArgumentError, match=r"^queries\[1\]: got \w+, wanted a text, or its rows"):
+        store.search_many(["bread", wrong])
+
+
 # Words and vectors
 
 

@@ -81,9 +81,10 @@ class Encoding:
             if isinstance(query, str):
                 asked.append(Asked(query, next(encoded)))
             else:
-                rows = self.rows(f"queries[{index}]", query)
+                place = f"queries[{index}]"
+                rows = self.rows(place, checked_query(query, place))
                 if not len(rows):
-                    raise ShapeError(f"queries[{index}]: got no rows, wanted at least one")
+                    raise ShapeError(f"{place}: got no rows, wanted at least one")
                 asked.append(Asked(None, rows))
         return asked
 
@@ -98,10 +99,14 @@ class Encoding:
         return [replace(hit, explanation=self.model.explain(query.text, hit.text)) for hit in hits]
 
 
-def checked_query(query: Query) -> Query:
-    """One query, and not several."""
+def checked_query(query: Query, place: str = "query") -> Query:
+    """One query, and not several or none; its rows are not looked at."""
     if isinstance(query, (list, tuple)) and any(isinstance(each, str) for each in query):
-        raise ArgumentError("query: got a list of str, wanted one query; search_many takes several", argument="query")
+        message = "got a list of str, wanted one query; search_many takes several"
+        raise ArgumentError(f"{place}: {message}", argument=place)
+    if not isinstance(query, (str, list, tuple, MultiVectors)) and np.ndim(query) == 0:
+        got = type(query).__name__
+        raise ArgumentError(f"{place}: got {got}, wanted a text, or its rows as a 2-D array of floats", argument=place)
     return query
 
 
