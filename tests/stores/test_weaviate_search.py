@@ -118,6 +118,15 @@ def test_what_is_no_query(open_weaviate: Open, wrong: Any) -> None:
         store.search_many(["bread", wrong])
 
 
+def test_rows_of_another_width_are_no_hits(open_weaviate: Open, weaviate_collection: Any) -> None:
+    """What others store here, before the first document decides how wide the index is."""
+    store = open_weaviate()
+    theirs = DataObject(properties={"text": "bread"}, vector={"colbert": np.eye(2, DIM // 2).tolist()})
+    assert not weaviate_collection.data.insert_many([theirs]).has_errors
+    assert store.search("bread", exact=True) == []
+    assert [(hit.text, hit.score) for hit in store.hybrid_search("bread", alpha=0)] == [("bread", 0.0)]
+
+
 # Words and vectors
 
 

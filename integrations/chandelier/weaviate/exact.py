@@ -10,7 +10,7 @@ from chandelier.maths import top_k
 from chandelier.store.points.engine import Engine, Found, Request
 from chandelier.store.points.steps import Steps, work
 
-__all__ = ["best"]
+__all__ = ["best", "is_scored"]
 
 FETCHED_AT_ONCE = 100
 
@@ -23,10 +23,15 @@ def best(engine: Engine, requests: Sequence[Request], filter: Any) -> Steps[list
     after = None
     while True:
         page, after = yield from engine.scroll(filter, FETCHED_AT_ONCE, after, True)
-        if scored := [point for point in page if point.rows is not None]:
+        if scored := [point for point in page if is_scored(requests[0], point)]:
             kept = yield from work(partial(_merged, scored, requests, kept))
         if after is None:
             return kept
+
+
+def is_scored(request: Request, point: Found) -> bool:
+    """Whether it has rows as the query has; what others store here may be of another width, and is in no index then."""
+    return point.rows is not None and point.rows.shape[1:] == request.rows.shape[1:]
 
 
 def _merged(points: Sequence[Found], requests: Sequence[Request], kept: Sequence[Scores]) -> list[Scores]:

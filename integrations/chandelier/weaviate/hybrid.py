@@ -13,6 +13,7 @@ from chandelier.store.points.engine import Found, Request
 from chandelier.store.points.operations import Operations
 from chandelier.store.points.steps import Steps, work
 from chandelier.weaviate.engine import CollectionEngine
+from chandelier.weaviate.exact import is_scored
 
 __all__ = ["hybrid_search"]
 
@@ -53,5 +54,7 @@ def hybrid_search(
 
 
 def _scored(request: Request, point: Found) -> Found:
-    """With its MaxSim; 0 for a document that has no rows, which only words find."""
-    return point if point.rows is None else replace(point, score=float(maxsim(request.rows, [point.rows])[0]))
+    """With its MaxSim; 0 for a document that only words find, since it has no rows."""
+    if point.rows is None or not is_scored(request, point):
+        return point
+    return replace(point, score=float(maxsim(request.rows, [point.rows])[0]))
