@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,17 @@ def test_a_deep_filter(open_weaviate: Open) -> None:
     assert store.count(filter) == 0
     assert store.count({"$or": [{"i": i} for i in range(3_000)]}) == 1
     assert store.count({"i": {"$in": list(range(1, 20_000))}}) == 1
+
+
+def test_counts_of_numpy(open_weaviate: Open) -> None:
+    store = open_weaviate(muvera=LOSSY, depth=np.int64(50))
+    store.upsert(random_documents(60, DIM))
+    (query,) = queries(1)
+    assert len(store.search(query, np.int64(10))) == 10
+    assert len(store.search(query, np.int32(20), depth=np.int64(30))) == 20
+    assert len(store.hybrid_search("text", np.int64(10), depth=np.uint8(30))) == 10
+    assert store.recall_probe([query], np.int64(3), (np.int64(60),)).rows[0].depth == 60
+    assert json.loads(json.dumps(store.description))["depth"] == 50
 
 
 @pytest.mark.parametrize("wrong", [None, 5, b"bread", {"text": "bread"}, object()])
