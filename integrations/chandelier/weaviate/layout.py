@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ __all__ = [
     "check_encoding",
     "checked_muvera",
     "checked_name",
+    "checked_options",
     "checked_quantizer",
     "checked_tenant",
     "creation",
@@ -41,6 +43,13 @@ QUANTIZERS = ("bq", "sq", "pq", "rq")
 
 DEFAULTS = {"ksim": 4, "dprojections": 16, "repetitions": 10}
 """Of Weaviate's own encoding."""
+
+DECIDED = (
+    *("name", "description", "properties", "multi_tenancy_config"),
+    *("vector_config", "vector_index_config", "vectorizer_config"),
+    *("data_model_properties", "data_model_references", "skip_argument_validation"),
+)
+"""Arguments of `collections.create` that the store gives, or has no use for."""
 
 MOST_FDE = 65_535
 """Values of a vector that Weaviate indexes."""
@@ -128,6 +137,24 @@ def checked_quantizer(quantizer: str | None) -> str | None:
     return quantizer
 
 
+def checked_options(client: Any, options: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """More arguments of `collections.create`, those that this client knows and the store leaves to its user."""
+    if options is None:
+        return {}
+    wanted = [name for name in inspect.signature(client.collections.create).parameters if name not in DECIDED]
+    if not isinstance(options, Mapping):
+        got = type(options).__name__
+        message = f"create_options: got {got}, wanted a mapping with some of {', '.join(wanted)}"
+        raise ArgumentError(message, argument="create_options")
+    for name in options:
+        if name in DECIDED:
+            raise ArgumentError(f"create_options: got {name!r}, which the store decides", argument="create_options")
+        if name not in wanted:
+            message = f"create_options: got {name!r}, wanted some of {', '.join(wanted)}"
+            raise ArgumentError(message, argument="create_options")
+    return options
+
+
 def creation(layout: Layout, wanted: Wanted, options: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `collections.create`."""
     quantizers = Configure.VectorIndex.Quantizer
@@ -150,9 +177,6 @@ def creation(layout: Layout, wanted: Wanted, options: Mapping[str, Any]) -> dict
     }
     if wanted.is_tenant:
         arguments["multi_tenancy_config"] = Configure.multi_tenancy(enabled=True)
-    own = [name for name in options if name in {*arguments, "name", "multi_tenancy_config"}]
-    if own:
-        raise ArgumentError(f"create_options: got {own[0]}, which the store decides", argument="create_options")
     return {**options, **arguments}
 
 
@@ -209,8 +233,7 @@ def check_collection(store: str, config: Any, wanted: Wanted) -> None:
 
 def native_properties(config: Any) -> dict[str, str]:
     """The fields of the metadata that the collection has properties for, and their kinds."""
-    kinds = {each.name: each.data_type.value for each in config.properties}
-    return {name: kind for name, kind in kinds.items() if name not in RESERVED and kind in KINDS}
+    return {name: kind for name, kind in {each.name: each.data_type.value for each in config.properties}.items() if name not in RESERVED and kind in KINDS}
 
 
 def muvera_of(multi: Any) -> dict[str, int] | None:

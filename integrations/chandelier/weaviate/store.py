@@ -26,7 +26,14 @@ from chandelier.weaviate.description import checked_client, connect_async, descr
 from chandelier.weaviate.engine import MOST_HITS, CollectionEngine
 from chandelier.weaviate.failures import ERRORS, Lost, translated, wait_before
 from chandelier.weaviate.hybrid import hybrid_search
-from chandelier.weaviate.layout import Wanted, checked_muvera, checked_name, checked_quantizer, checked_tenant
+from chandelier.weaviate.layout import (
+    Wanted,
+    checked_muvera,
+    checked_name,
+    checked_options,
+    checked_quantizer,
+    checked_tenant,
+)
 from chandelier.weaviate.properties import checked_properties
 from chandelier.weaviate.verification import Verification, verify
 
@@ -103,10 +110,7 @@ class WeaviateStore(ClientStore):
             got = type(client).__name__
             wanted = "wanted a WeaviateClient or a WeaviateAsyncClient: weaviate.connect_to_local()"
             raise ArgumentError(f"client: got {got}, {wanted}", argument="client")
-        if create_options is not None and not isinstance(create_options, Mapping):
-            got = type(create_options).__name__
-            message = f"create_options: got {got}, wanted a mapping of arguments of collections.create"
-            raise ArgumentError(message, argument="create_options")
+        options = checked_options(client, create_options)
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= 1e6:
             raise ArgumentError(f"timeout: got {timeout!r}, wanted seconds", argument="timeout")
         encoding = Encoding(model, pool_factor, protected_tokens)
@@ -138,7 +142,7 @@ class WeaviateStore(ClientStore):
             Collection(client, collection, tenant, called=name, is_async=is_async, timeout=self._timeout),
             wanted,
             create_tenant=create_tenant,
-            create_options=create_options or {},
+            create_options=options,
             guesses=kinds is None,
         )
         operations = Operations(name, encoding, self._engine, layout, None, None)
