@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from chandelier.exceptions import StoreError
 from chandelier.weaviate import WeaviateStore
 
 if TYPE_CHECKING:
+    from weaviate import WeaviateClient
     from weaviate_server import WeaviateServer
 
 DIM = 32
@@ -84,17 +86,18 @@ def test_a_store_after_a_fork(open_weaviate: Open) -> None:
     assert store.count() == len(store.search("text")) == 3
 
 
-class OldServer(http.server.ThreadingHTTPServer):
-    """Serves nothing but `/v1/meta`, which is where a client and a store look for the version."""
+class FalseServer(http.server.ThreadingHTTPServer):
+    """Answers with what it is told to, wherever a client and a store look when a collection is opened."""
 
-    version = "1.33.0"
+    answers: dict[str, Any]
 
     class RequestHandlerClass(http.server.BaseHTTPRequestHandler):
-        server: OldServer
+        server: FalseServer
 
         def do_GET(self) -> None:
-            body = json.dumps({"version": self.server.version, "modules": {}}).encode()
-            self.send_response(200 if self.path == "/v1/meta" else 404)
+            there = self.path in self.server.answers
+            body = json.dumps(self.server.answers.get(self.path)).encode()
+            self.send_response(200 if there else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -104,11 +107,15 @@ class OldServer(http.server.ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), self.RequestHandlerClass)
+        self.answers = {META: {"version": "1.39.0", "modules": {}}}
+
+
+META, SCHEMA = "/v1/meta", "/v1/schema/Notes"
 
 
 @pytest.fixture
-def old_server() -> Iterator[OldServer]:
-    with OldServer() as server:
+def false_server() -> Iterator[FalseServer]:
+    with FalseServer() as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -116,13 +123,78 @@ def old_server() -> Iterator[OldServer]:
         thread.join()
 
 
-def test_an_old_server_is_refused(old_server: OldServer, tiny: ColBERT) -> None:
-    port = old_server.server_port
+@pytest.fixture
+def false_client(false_server: FalseServer) -> Iterator[WeaviateClient]:
+    port = false_server.server_port
     with weaviate.connect_to_local(port=port, grpc_port=port - 1, skip_init_checks=True) as client:
-        for version in ("1.27.0", "1.32.9", "0.99", "1", "unknown", ""):
-            old_server.version = version
-            with pytest.raises(StoreError, match=rf"the server is Weaviate {version}, wanted 1\.33 or newer"):
-                WeaviateStore(client, "Notes", tiny)
-        old_server.version = "2.0.0-rc.0"
-        with pytest.raises(StoreError, match="Unexpected status code"):  # of the collection
-            WeaviateStore(client, "Notes", tiny)
+        yield client
+
+
+def test_an_old_server_is_refused(false_server: FalseServer, false_client: WeaviateClient, tiny: ColBERT) -> None:
+    for version in ("1.27.0", "1.32.9", "0.99", "1", "unknown", ""):
+        false_server.answers[META] = {"version": version}
+        with pytest.raises(StoreError, match=rf"the server is Weaviate {version}, wanted 1\.33 or newer"):
+            WeaviateStore(false_client, "Notes", tiny)
+    false_server.answers[META] = {"version": "2.0.0-rc.0"}
+    with pytest.raises(StoreError, match="Unexpected status code"):  # of the collection
+        WeaviateStore(false_client, "Notes", tiny)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        *([], ["1.39.0"], "1.39.0", 1.39, {}, {"status": "ok"}, {"version": None}, {"version": ["1.39.0"]}),
+        *({"version": "1.39.0", "grpcMaxMessageSize": size} for size in ("large", [], -1, 0.5, {"a": 1})),
+    ],
+)
+def test_a_server_that_says_nonsense_of_itself(
+    false_server: FalseServer, false_client: WeaviateClient, tiny: ColBERT, meta: Any
+) -> None:
+    false_server.answers[META] = meta
+    with pytest.raises(StoreError, match=r"as /v1/meta; is there another program|wanted 1\.33 or newer"):
+        WeaviateStore(false_client, "Notes", tiny)
+
+
+def test_a_server_that_says_nonsense_of_a_collection(
+    false_server: FalseServer,
+    false_client: WeaviateClient,
+    weaviate_server: WeaviateServer,
+    weaviate_client: WeaviateClient,
+    weaviate_name: str,
+    open_weaviate: Open,
+    tiny: ColBERT,
+) -> None:
+    """Each part of what a real server says, left out or of another kind: either it does not matter, or it is said."""
+    open_weaviate(muvera=True)
+    with urllib.request.urlopen(f"{weaviate_server.url}/v1/schema/{weaviate_name}") as answer:
+        true = json.loads(answer.read().replace(weaviate_name.encode(), b"Notes"))
+    opened = refused = 0
+    for path in parts(true):
+        for wrong in (None, [], {}, 5, "nonsense"):
+            config = copy.deepcopy(true)
+            inner = config
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = wrong
+            if wrong is None:
+                del inner[path[-1]]
+            false_server.answers[SCHEMA] = config
+            try:
+                WeaviateStore(false_client, "Notes", tiny, muvera=True)
+                opened += 1
+            except StoreError:
+                refused += 1
+    assert opened > 50
+    assert refused > 50
+    for wrong in (None, [], 5, "nonsense", {}):
+        false_server.answers[SCHEMA] = wrong
+        with pytest.raises(StoreError, match=r"got an answer that cannot be read|AssertionError"):
+            WeaviateStore(false_client, "Notes", tiny, muvera=True)
+
+
+def parts(value: Any) -> Iterator[tuple[Any, ...]]:
+    """Where there is something in a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in items:
+        yield (key,)
+        yield from ((key, *path) for path in parts(each))

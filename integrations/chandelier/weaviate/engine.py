@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import isfinite
 from typing import Any
@@ -80,14 +80,13 @@ class CollectionEngine:
         """Make the collection, or look at the one that is there; the settings that it keeps."""
         arguments = creation(layout, self._wanted, self._create_options)
         client, name = self._collection.client, self._collection.name
-        meta = yield Call(lambda: client.get_meta())
-        self._check_version(str(meta.get("version")))
-        self._most_message = int(meta.get("grpcMaxMessageSize") or 10 << 20)
+        meta = yield from self._asked(client.get_meta)
+        self._check_meta(meta)
         self.most_values = self._most_message // 8  # half of a message of float32
-        is_new = not (yield Call(lambda: client.collections.exists(name)))
+        is_new = not (yield from self._asked(lambda: client.collections.exists(name)))
         if is_new:
             try:
-                yield Call(lambda: client.collections.create(name, **arguments))
+                yield from self._asked(lambda: client.collections.create(name, **arguments))
             except StoreError as error:
                 if not is_there_already(error):  # made by somebody else just now, or by a try whose answer was lost
                     raise
@@ -227,7 +226,7 @@ class CollectionEngine:
     def is_indexed(self) -> Steps[bool]:
         """Whether the index holds all that is stored: with `ASYNC_INDEXING` a server is behind."""
         client, name = self._collection.client, self._collection.name
-        nodes = yield Call(lambda: client.cluster.nodes(name, output="verbose"))
+        nodes = yield from self._asked(lambda: client.cluster.nodes(name, output="verbose"))
         shards = [shard for node in nodes for shard in node.shards or []]
         return all(not shard.vector_queue_length for shard in shards)
 
@@ -265,7 +264,21 @@ class CollectionEngine:
         rows = 0 if point.rows is None else 4 * point.rows.size
         return rows + 8 * len(repr(point.payload["metadata"])) + len(point.payload["text"].encode()) + 1024
 
-    def _check_version(self, version: str) -> None:
+    def _asked(self, ask: Callable[[], Any]) -> Steps[Any]:
+        """What a server answers in JSON, of which the client takes for granted that it is Weaviate's."""
+        try:
+            return (yield Call(ask))
+        except (LookupError, TypeError, AttributeError) as error:
+            raise self._misled(f"an answer that cannot be read ({type(error).__name__}: {error})") from error
+
+    def _check_meta(self, meta: Any) -> None:
+        """Look at the server's version, and take down how large a message may be."""
+        try:
+            version, self._most_message = str(meta["version"]), int(meta.get("grpcMaxMessageSize", 10 << 20))
+            if self._most_message < 1:
+                raise ValueError("grpcMaxMessageSize")
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise self._misled(f"{meta!r:.200} as /v1/meta") from error
         numbers = re.match(r"(\d+)\.(\d+)", version)
         if numbers is None or tuple(map(int, numbers.groups())) < OLDEST:
             wanted = f"wanted {OLDEST[0]}.{OLDEST[1]} or newer"
@@ -273,12 +286,16 @@ class CollectionEngine:
                 f"{self._collection.called}: the server is Weaviate {version}, {wanted}", store=self._collection.name
             )
 
+    def _misled(self, got: str) -> StoreError:
+        hint = "is there another program, or a proxy, at this address?"
+        return StoreError(f"{self._collection.called}: got {got}; {hint}", store=self._collection.name)
+
     def _config(self) -> Steps[Any]:
-        return (yield Call(lambda: self._collection.schema.config.get()))
+        return (yield from self._asked(self._collection.schema.config.get))
 
     def _open_tenant(self, *, may_create: bool) -> Steps[None]:
         tenants, tenant = self._collection.schema.tenants, self._collection.tenant
-        if (yield Call(lambda: tenants.exists(tenant))):
+        if (yield from self._asked(lambda: tenants.exists(tenant))):
             return
         if not may_create:
             way_out = "create_tenant=True makes it"

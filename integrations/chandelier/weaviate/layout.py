@@ -182,7 +182,7 @@ def creation(layout: Layout, wanted: Wanted, options: Mapping[str, Any]) -> dict
 
 def kept_settings(store: str, config: Any) -> dict[str, Any]:
     """What a store has left in the description of the collection."""
-    _, mark, settings = (config.description or "").rpartition(MARK)
+    _, mark, settings = str(config.description).rpartition(MARK)
     try:
         kept = json.loads(settings) if mark else None
     except ValueError:
@@ -217,6 +217,8 @@ def check_collection(store: str, config: Any, wanted: Wanted) -> None:
     multi = getattr(index, "multi_vector", None)
     if multi is None:
         raise _mismatch(store, f"vector {ROWS!r}", "one vector a document", "a multi-vector on HNSW")
+    if not isinstance(index.ef, int):
+        raise _mismatch(store, f"ef of {ROWS!r}", repr(index.ef), "a whole number")
     _same(store, f"distance of {ROWS!r}", index.distance_metric.value, VectorDistances.DOT.value)
     quantizer = None if index.quantizer is None else type(index.quantizer).__name__.strip("_").removesuffix("Config")
     if wanted.quantizer is not None:
@@ -224,7 +226,7 @@ def check_collection(store: str, config: Any, wanted: Wanted) -> None:
     if config.multi_tenancy_config.enabled != wanted.is_tenant:
         got, way_out = ("tenants", "give tenant=...") if not wanted.is_tenant else ("no tenants", "give no tenant")
         raise StoreError(f"{store}: has {got}; {way_out}, or name another collection", store=store)
-    there = {each.name: each.data_type.value for each in config.properties}
+    there = _kinds(config)
     for each in _own_properties():
         _same(store, f"property {each.name!r}", there.get(each.name), each.dataType.value)
     for name, kind in wanted.properties.items():
@@ -233,7 +235,7 @@ def check_collection(store: str, config: Any, wanted: Wanted) -> None:
 
 def native_properties(config: Any) -> dict[str, str]:
     """The fields of the metadata that the collection has properties for, and their kinds."""
-    return {name: kind for name, kind in {each.name: each.data_type.value for each in config.properties}.items() if name not in RESERVED and kind in KINDS}
+    return {name: kind for name, kind in _kinds(config).items() if name not in RESERVED and kind in KINDS}
 
 
 def muvera_of(multi: Any) -> dict[str, int] | None:
@@ -242,6 +244,10 @@ def muvera_of(multi: Any) -> dict[str, int] | None:
     if encoding is None:
         return None
     return {name: getattr(encoding, name) for name in ("ksim", "dprojections", "repetitions")}
+
+
+def _kinds(config: Any) -> dict[str, str]:
+    return {str(each.name): each.data_type.value for each in config.properties}
 
 
 def _size(muvera: Mapping[str, int]) -> int:
