@@ -115,7 +115,7 @@ def test_a_server_that_dies_before(connect: Callable[..., Driven], server: Weavi
         began, threads = time.monotonic(), threading.active_count()
         with pytest.raises(StoreError, match=r"(?i)connect.*; is the server running\?$"):
             call()
-        assert time.monotonic() - began < 1, "the client alone tries for 63 seconds"
+        assert time.monotonic() - began < 3, "the client alone tries for 63 seconds"
         assert threading.active_count() <= threads, "nothing is left behind that still asks"
     began = time.monotonic()
     with pytest.raises(StoreError, match="is the server running") as caught:
@@ -202,7 +202,7 @@ def test_a_server_that_is_not_there_at_the_first_contact(
     began = time.monotonic()
     with pytest.raises(StoreError, match=r"(refused|attempts failed); is the server running\?$"):
         again().count()
-    assert 2 < time.monotonic() - began < 5, "it may be about to start"
+    assert 2 < time.monotonic() - began < 7, "it may be about to start"
 
 
 # Frost
@@ -235,7 +235,7 @@ def test_a_server_that_freezes(connect: Callable[..., Driven], server: WeaviateS
             began = time.monotonic()
             with pytest.raises(StoreError, match="no answer in time"):
                 call()
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 3
         began = time.monotonic()
         with pytest.raises(StoreError, match="no answer in time") as caught:
             store.upsert(given)
