@@ -237,7 +237,7 @@ def test_a_folder_of_edge_is_refused(tiny: ColBERT, tmp_path: Path) -> None:
 def test_the_wrong_half_is_refused(tiny: ColBERT) -> None:
     client = AsyncQdrantClient(":memory:")
     store = QdrantStore(client, "notes", tiny)
-    with pytest.raises(StoreError, match="has an AsyncQdrantClient; await asearch"):
+    with pytest.raises(StoreError, match=r"asynchronous \(AsyncQdrantClient\); await asearch"):
         store.search("bread")
     asyncio.run(client.close())
 

@@ -60,7 +60,9 @@ class ClientStore(PointStore):
         if self._is_async:
             steps.close()
             kind = type(self._client).__name__
-            message = f"{self._operations.name}: has an {kind}; await asearch, aupsert, ..., or give a"
+            message = (
+                f"{self._operations.name}: its client is asynchronous ({kind}); await asearch, aupsert, ..., or give a"
+            )
             raise StoreError(f"{message} {kind.replace('Async', '')}", store=self._operations.name)
         return super()._run(steps, stopped)
 
