@@ -363,7 +363,7 @@ def test_long_waits_are_logged(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("chandelier.qdrant.store.LONG_WAIT", 0.9)
+    monkeypatch.setattr("chandelier.store.points.client_store.LONG_WAIT", 0.9)
     remote = connect()
     server.faults += [Fault("upsert", status=503), Fault("upsert", status=429, retry_after=1)]
     remote.upsert(documents(5))

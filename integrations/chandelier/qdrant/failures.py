@@ -57,10 +57,6 @@ class Patience:
 
     retries: int
 
-    def at_first(self) -> Patience:
-        """For the first requests of all: a server that is not there should show soon."""
-        return Patience(min(self.retries, 2))
-
     def wait(self, error: Exception, tried: int) -> float | None:
         """Seconds until the request is to be tried again; None if it is not."""
         if tried >= self.retries or not _may_pass(error):

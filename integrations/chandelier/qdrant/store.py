@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from itertools import count
+from collections.abc import Mapping
 from typing import Any
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from chandelier.exceptions import ArgumentError, ChandelierError
+from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.models import ColBERT
 from chandelier.multivectors import checked_count
 from chandelier.prefetch import PrefetchEncoder
@@ -24,13 +20,11 @@ from chandelier.store.encoding import Encoding
 from chandelier.store.points.client_store import ClientStore
 from chandelier.store.points.operations import Operations, layout_of
 from chandelier.store.points.sparse import SparseEncoder
-from chandelier.store.points.steps import Call
 
 __all__ = ["QdrantStore"]
 
-LOG = logging.getLogger("chandelier")
-LONG_WAIT = 5
-"""Seconds of waiting that somebody may wonder about."""
+RETRIES_AT_FIRST = 2
+"""Of the requests that open a store: a server that is not there should show soon."""
 
 
 class QdrantStore(ClientStore):
@@ -79,6 +73,8 @@ class QdrantStore(ClientStore):
         >>> [hit.id for hit in store.search("where is paris?", k=1)]
         ['a']
     """
+
+    _errors = ERRORS
 
     def __init__(
         self,
@@ -131,7 +127,7 @@ class QdrantStore(ClientStore):
             "retries": retries,
             "timeout": timeout,
         }
-        self._patience = Patience(checked_count("retries", retries, least=0))
+        self._retries = checked_count("retries", retries, least=0)
         timeout = None if timeout is None else checked_count("timeout", timeout)
         options = create_options or {}
         name = f"collection {collection!r}" + _where(client)
@@ -176,43 +172,11 @@ class QdrantStore(ClientStore):
         store._owns_client = True
         return store
 
-    def _ask_at_first(self, call: Call) -> Any:
-        return self._ask(call, patience=self._patience.at_first())
+    def _patience(self, *, opens: bool) -> Patience:
+        return Patience(min(self._retries, RETRIES_AT_FIRST) if opens else self._retries)
 
-    async def _aask_at_first(self, call: Call) -> Any:
-        return await self._aask(call, patience=self._patience.at_first())
-
-    def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep, patience: Patience | None = None) -> Any:
-        for tried in count():
-            self._check_open()
-            try:
-                return call.function()
-            except ERRORS as error:
-                wait(self._next_wait(error, tried, patience))
-
-    async def _aask(
-        self,
-        call: Call,
-        wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        patience: Patience | None = None,
-    ) -> Any:
-        for tried in count():
-            self._check_open()
-            try:
-                return await call.function()
-            except ERRORS as error:
-                await wait(self._next_wait(error, tried, patience))
-
-    def _next_wait(self, error: Exception, tried: int, patience: Patience | None) -> float:
-        """Seconds until the next try, or our error if there is none."""
-        if isinstance(error, ChandelierError):
-            raise error
-        wait = (patience or self._patience).wait(error, tried)
-        if wait is None:
-            raise translated(error, self._operations.name) from error
-        if wait >= LONG_WAIT:
-            LOG.warning("%s; trying again in %.0f seconds", translated(error, self._operations.name), wait)
-        return wait
+    def _translated(self, error: Exception) -> StoreError:
+        return translated(error, self._operations.name)
 
 
 def _where(client: QdrantClient | AsyncQdrantClient) -> str:

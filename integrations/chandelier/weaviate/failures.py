@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import grpc
 import httpx
@@ -25,13 +27,13 @@ __all__ = [
     "AllRefused",
     "Late",
     "Lost",
+    "Patience",
     "Undeleted",
     "is_passing",
     "is_there_already",
     "translated",
     "wait_before",
 ]
-
 
 ERRORS = (
     WeaviateBaseError,
@@ -72,6 +74,23 @@ class AllRefused(StoreError):
 
 class Undeleted(StoreError):
     """What was to be deleted is still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a request is asked again.
+
+    Args:
+        until: The moment of `time.monotonic` after which it is not, if its failure may pass.
+    """
+
+    until: float
+
+    def wait(self, error: Exception, tried: int) -> float | None:
+        """Seconds until the request is to be tried again; None if it is not."""
+        wait = wait_before(tried)
+        is_lost = isinstance(translated(error, ""), Lost)
+        return wait if is_lost and time.monotonic() + wait <= self.until else None
 
 
 def wait_before(tried: int) -> float:

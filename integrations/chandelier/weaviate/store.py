@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from itertools import count
+from collections.abc import Mapping
 from typing import Any
 
 from weaviate import WeaviateAsyncClient, WeaviateClient
 
-from chandelier.exceptions import ArgumentError, ChandelierError
+from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.models import ColBERT
 from chandelier.multivectors import checked_count
 from chandelier.scores import checked_bool
@@ -20,11 +19,10 @@ from chandelier.store.encoding import Encoding
 from chandelier.store.points.client_store import ClientStore
 from chandelier.store.points.engine import DEPTH, LAYOUT_VERSION, Layout
 from chandelier.store.points.operations import Operations
-from chandelier.store.points.steps import Call
 from chandelier.weaviate.collection import Collection
 from chandelier.weaviate.description import checked_client, connect_async, described_client, opened_client, url_of
 from chandelier.weaviate.engine import MOST_HITS, CollectionEngine
-from chandelier.weaviate.failures import ERRORS, Lost, translated, wait_before
+from chandelier.weaviate.failures import ERRORS, Patience, translated
 from chandelier.weaviate.hybrid import hybrid_search
 from chandelier.weaviate.layout import (
     Wanted,
@@ -42,8 +40,8 @@ __all__ = ["WeaviateStore"]
 NEIGHBOURS = 50
 """Of each row of a query by default: more took longer, and found nearly the same, on real texts."""
 
-FIRST_PATIENCE = 5.0
-"""Seconds for the first requests of all: a server that is not there should show soon."""
+SECONDS_AT_FIRST = 5.0
+"""For the requests that open a store: a server that is not there should show soon."""
 
 
 class WeaviateStore(ClientStore):
@@ -88,6 +86,8 @@ class WeaviateStore(ClientStore):
         ArgumentError: If an argument is out of range; it names it.
         StoreError: If the server does not answer, or the collection has another layout, model or encoding.
     """
+
+    _errors = ERRORS
 
     def __init__(
         self,
@@ -269,44 +269,12 @@ class WeaviateStore(ClientStore):
             with_vectors=with_vectors,
         )
 
-    def _ask_at_first(self, call: Call) -> Any:
-        return self._ask(call, patience=min(FIRST_PATIENCE, self._timeout))
+    def _patience(self, *, opens: bool) -> Patience:
+        seconds = min(self._timeout, SECONDS_AT_FIRST) if opens else self._timeout
+        return Patience(time.monotonic() + seconds)
 
-    async def _aask_at_first(self, call: Call) -> Any:
-        return await self._aask(call, patience=min(FIRST_PATIENCE, self._timeout))
-
-    def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep, patience: float | None = None) -> Any:
-        until = time.monotonic() + (patience or self._timeout)
-        for tried in count():
-            self._check_open()
-            try:
-                return call.function()
-            except ERRORS as error:
-                wait(self._next_wait(error, call, tried, until))
-
-    async def _aask(
-        self,
-        call: Call,
-        wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        patience: float | None = None,
-    ) -> Any:
-        until = time.monotonic() + (patience or self._timeout)
-        for tried in count():
-            self._check_open()
-            try:
-                return await call.function()
-            except ERRORS as error:
-                await wait(self._next_wait(error, call, tried, until))
-
-    def _next_wait(self, error: Exception, call: Call, tried: int, until: float) -> float:
-        """Seconds until the next try, or our error if there is none."""
-        if isinstance(error, ChandelierError):
-            raise error
-        ours = translated(error, self._operations.name)
-        wait = wait_before(tried)
-        if call.once or not isinstance(ours, Lost) or time.monotonic() + wait > until:
-            raise ours from error
-        return wait
+    def _translated(self, error: Exception) -> StoreError:
+        return translated(error, self._operations.name)
 
 
 def _layout(encoding: Encoding, wanted: Wanted, collection: str) -> Layout:

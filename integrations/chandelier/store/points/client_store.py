@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from functools import partial
+from itertools import count
+from typing import Any, Protocol, TypeVar
 
-from chandelier.exceptions import StoreError
+from chandelier.exceptions import ChandelierError, StoreError
 from chandelier.store.points.operations import Operations
 from chandelier.store.points.steps import Call, Steps, arun, run
 from chandelier.store.points.store import PointStore, ended
 
-__all__ = ["ClientStore"]
+__all__ = ["ClientStore", "Patience"]
 
 T = TypeVar("T")
 
+LOG = logging.getLogger("chandelier")
+LONG_WAIT = 5
+"""Seconds of waiting that somebody may wonder about."""
 
-class ClientStore(PointStore):
+
+class Patience(Protocol):
+    """How long a call that fails is asked again."""
+
+    def wait(self, error: Exception, tried: int) -> float | None:
+        """Seconds until the next try, after so many that failed before this one; None if there is none."""
+
+
+class ClientStore(PointStore, ABC):
     """What stores over clients share; a subclass makes the operations, then calls `_start`."""
+
+    _errors: tuple[type[Exception], ...]
+    """What the client raises."""
 
     _client: Any
     _is_async: bool
@@ -31,13 +50,13 @@ class ClientStore(PointStore):
         """Look at the collection, or leave that to the first asynchronous call."""
         self._client, self._operations, self._is_async = client, operations, is_async
         if not is_async:
-            run(operations.open(), self._ask_at_first)
+            run(operations.open(), partial(self._ask, opens=True))
 
     async def aopen(self) -> None:
         """Make the collection, or look at the one that is there; the first call of another method does so too."""
         if not self._opened:
             self._loop = asyncio.get_running_loop()
-            await arun(self._operations.open(), self._aask_at_first)
+            await arun(self._operations.open(), partial(self._aask, opens=True))
             self._opened = True
 
     def close(self) -> None:
@@ -88,16 +107,46 @@ class ClientStore(PointStore):
 
         return await ended(asyncio.ensure_future(arun(steps, ask)), stopped, writes=True)
 
-    def _ask_at_first(self, call: Call) -> Any:
-        """The answers that a store needs to be opened."""
-        return self._ask(call)
+    def _ask(self, call: Call, wait: Callable[[float], object] = time.sleep, *, opens: bool = False) -> Any:
+        patience = self._patience(opens=opens)
+        for tried in count():
+            self._check_open()
+            try:
+                return call.function()
+            except self._errors as error:
+                wait(self._next_wait(error, call, tried, patience))
 
-    async def _aask_at_first(self, call: Call) -> Any:
-        return await self._aask(call)
-
-    async def _aask(self, call: Call, wait: Callable[[float], Awaitable[object]] = asyncio.sleep) -> Any:
+    async def _aask(
+        self, call: Call, wait: Callable[[float], Awaitable[object]] = asyncio.sleep, *, opens: bool = False
+    ) -> Any:
         """As `_ask`, of an asynchronous client."""
-        return await call.function()
+        patience = self._patience(opens=opens)
+        for tried in count():
+            self._check_open()
+            try:
+                return await call.function()
+            except self._errors as error:
+                await wait(self._next_wait(error, call, tried, patience))
+
+    def _next_wait(self, error: Exception, call: Call, tried: int, patience: Patience) -> float:
+        """Seconds until the next try, or our error if there is none."""
+        if isinstance(error, ChandelierError):
+            raise error
+        ours = self._translated(error)
+        wait = None if call.once else patience.wait(error, tried)
+        if wait is None:
+            raise ours from error
+        if wait >= LONG_WAIT:
+            LOG.warning("%s; trying again in %.0f seconds", ours, wait)
+        return wait
+
+    @abstractmethod
+    def _patience(self, *, opens: bool) -> Patience:
+        """For one call; a server that is not there when a store `opens` should show soon."""
+
+    @abstractmethod
+    def _translated(self, error: Exception) -> StoreError:
+        """Our error for one of the client's."""
 
     def _check_open(self) -> None:
         if self._closed:
