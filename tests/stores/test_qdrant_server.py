@@ -378,6 +378,7 @@ def test_waits_grow_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     for tried, longest in enumerate([0.5, 1, 2, 4, 8, 16, 30, 30]):
         waits = [Patience(8).wait(error, tried) for _ in range(200)]
         assert longest / 2 <= min(waits) < 0.6 * longest < 0.9 * longest < max(waits) <= longest
+    assert 15 <= Patience(5_000).wait(error, 4_000) <= 30, "a float is not doubled for ever"
     assert Patience(8).wait(error, 8) is None
     assert Patience(8).wait(ValueError("not that"), 0) is None
     assert Patience(8).wait(ResourceExhaustedResponse("", 0), 0) >= 0.25, "not at once, though it asks for nothing"

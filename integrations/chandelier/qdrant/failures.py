@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 
 from chandelier.exceptions import StoreError
 from chandelier.store.points.engine import Refusal, TimedOut
+from chandelier.store.points.retries import backoff
 
 __all__ = ["ERRORS", "Patience", "translated"]
 
@@ -31,7 +31,7 @@ ERRORS = (
 """What the client raises; local mode and a closed client raise builtin errors."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
-"""Seconds before a request is tried again: doubled each time, and up to a half less at random."""
+"""Seconds before a request is tried again."""
 
 LONGEST_ASKED = 120
 """Seconds that a server may ask to wait; after more, whoever called may know better."""
@@ -65,8 +65,8 @@ class Patience:
         if tried and is_timeout(error):
             return None
         asked = error.retry_after_s if isinstance(error, ResourceExhaustedResponse) else 0
-        longest: float = min(LONGEST_WAIT, FIRST_WAIT * 2**tried)
-        return None if asked > LONGEST_ASKED else max(float(asked), longest * random.uniform(0.5, 1.0))
+        wait = backoff(tried, first=FIRST_WAIT, longest=LONGEST_WAIT)
+        return None if asked > LONGEST_ASKED else max(float(asked), wait)
 
 
 def is_timeout(error: Exception) -> bool:

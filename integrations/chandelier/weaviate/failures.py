@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from weaviate.exceptions import (
 
 from chandelier.exceptions import StoreError
 from chandelier.store.points.engine import Refusal
+from chandelier.store.points.retries import backoff
 
 __all__ = [
     "ERRORS",
@@ -47,7 +47,7 @@ ERRORS = (
 """What the client raises; a client that is closed, and pydantic, raise builtin errors."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
-"""Seconds before a request is asked again: doubled each time, and up to a half less at random."""
+"""Seconds before a request is asked again."""
 
 PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.CANCELLED)
 REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
@@ -95,7 +95,7 @@ class Patience:
 
 def wait_before(tried: int) -> float:
     """Seconds until a request is asked again."""
-    return min(LONGEST_WAIT, FIRST_WAIT * 2.0**tried) * random.uniform(0.5, 1.0)
+    return backoff(tried, first=FIRST_WAIT, longest=LONGEST_WAIT)
 
 
 def is_passing(message: str) -> bool:

@@ -11,27 +11,21 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from chandelier.exceptions import ChandelierError, StoreError
 from chandelier.store.points.operations import Operations
+from chandelier.store.points.retries import Patience
 from chandelier.store.points.steps import Call, Steps, arun, run
 from chandelier.store.points.store import PointStore, ended
 
-__all__ = ["ClientStore", "Patience"]
+__all__ = ["ClientStore"]
 
 T = TypeVar("T")
 
 LOG = logging.getLogger("chandelier")
 LONG_WAIT = 5
 """Seconds of waiting that somebody may wonder about."""
-
-
-class Patience(Protocol):
-    """How long a call that fails is asked again."""
-
-    def wait(self, error: Exception, tried: int) -> float | None:
-        """Seconds until the next try, after so many that failed before this one; None if there is none."""
 
 
 class ClientStore(PointStore, ABC):
