@@ -8,8 +8,10 @@ from typing import Any
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from chandelier.exceptions import ArgumentError, StoreError
+from chandelier.exceptions import StoreError
 from chandelier.multivectors import checked_path
+from chandelier.store.descriptions import error_at
+from chandelier.store.points.clients import check_no_secret, check_port, described_options, undescribed
 
 __all__ = ["checked_client", "described_client", "opened_client"]
 
@@ -51,8 +53,7 @@ def described_client(client: QdrantClient | AsyncQdrantClient) -> dict[str, Any]
         raise StoreError(message, store=":memory:")
     for name, value in given.items():
         if name not in OPTIONS and value is not None:
-            message = "is nothing for a file; make the store where it is used, and give it open"
-            raise ArgumentError(f"client.{name}: {message}", argument="client")
+            raise undescribed(name)
     kept = {name: given[name] for name, (_, default) in OPTIONS.items() if given.get(name, default) != default}
     _check_no_secret(kept, "client")
     if "path" in kept:
@@ -66,27 +67,19 @@ def checked_client(description: Any) -> dict[str, Any]:
     Raises:
         ArgumentError: If it is none that `described_client` writes; it names the place, and quotes no value.
     """
-    if not isinstance(description, Mapping) or description.get("type") not in list(CLIENTS):
-        got = (
-            f"the type {description.get('type')!r}" if isinstance(description, Mapping) else type(description).__name__
-        )
-        raise _error("store.client", f"got {got}, wanted a mapping with the type {' or '.join(CLIENTS)}")
-    options = {name: value for name, value in description.items() if name != "type"}
+    options = described_options(description, CLIENTS, OPTIONS, KEY)
     for name, value in options.items():
         place = f"store.client.{name}"
-        if name not in OPTIONS:
-            hint = f"; a key comes from {KEY}" if "key" in str(name) else ""
-            raise _error(place, f"unknown, wanted one of {', '.join(OPTIONS)}{hint}")
         kind = OPTIONS[name][0]
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool)):
             wanted = "a number" if name == "timeout" else f"a value of type {kind.__name__}"
-            raise _error(place, f"got {type(value).__name__}, wanted {wanted}")
-        if name.endswith("port") and value is not None and not 0 < value < 1 << 16:
-            raise _error(place, f"got {value}, wanted 1 to 65,535")
+            raise error_at(place, f"got {type(value).__name__}, wanted {wanted}")
+        if name.endswith("port") and value is not None:
+            check_port(value, place)
     if options.get("path") is not None:
         options["path"] = checked_path("store.client.path", options["path"])
     if options.get("location") == ":memory:":
-        raise _error("store.client.location", "got ':memory:', where nothing stays; wanted a server, or a path")
+        raise error_at("store.client.location", "got ':memory:', where nothing stays; wanted a server, or a path")
     _check_no_secret(options, "store.client")
     return options
 
@@ -110,16 +103,10 @@ def opened_client(description: Mapping[str, Any]) -> QdrantClient | AsyncQdrantC
     except Exception as error:  # urllib3's, builtin ones, those of the folder's files
         if folder is not None:
             raise StoreError(f"{folder}: cannot be opened: {error}", store=folder) from error
-        raise _error("store.client", f"is none that can be made: {error}") from error
+        raise error_at("store.client", f"is none that can be made: {error}") from error
 
 
 def _check_no_secret(options: Mapping[str, Any], place: str) -> None:
     """Refuses what may hold a password or a key: the user of an address, and all behind its path."""
     for name in ("url", "location", "host", "prefix"):
-        if any(mark in (options.get(name) or "") for mark in "@?#"):
-            message = f"holds '@', '?' or '#', and so perhaps a secret, which is nothing for a file; set {KEY} instead"
-            raise _error(f"{place}.{name}", message)
-
-
-def _error(place: str, message: str) -> ArgumentError:
-    return ArgumentError(f"{place}: {message}", argument=place.split(".")[0])
+        check_no_secret(options.get(name) or "", f"{place}.{name}", "@?#", KEY)

@@ -75,6 +75,9 @@ class QdrantStore(ClientStore):
     """
 
     _errors = ERRORS
+    _async_client = AsyncQdrantClient
+    _checked_client = staticmethod(checked_client)
+    _opened_client = staticmethod(opened_client)
 
     def __init__(
         self,
@@ -136,7 +139,7 @@ class QdrantStore(ClientStore):
         )
         self._sends_ahead = not engine.is_local  # local mode belongs to the thread that made it
         operations = Operations(name, encoding, engine, layout, prefetch, sparse)
-        self._start(client, operations, is_async=isinstance(client, AsyncQdrantClient))
+        self._start(client, operations)
 
     def __repr__(self) -> str:
         return f"QdrantStore({self._operations.name})"
@@ -153,24 +156,6 @@ class QdrantStore(ClientStore):
                 own making.
         """
         return description_of(QdrantStore, self.model, client=described_client(self._client), **self._given)
-
-    @staticmethod
-    def _check_description(client: Any, **_: Any) -> None:
-        """Refuses a client that there cannot be."""
-        checked_client(client)
-
-    @classmethod
-    def _from_description(cls, client: Mapping[str, Any], **arguments: Any) -> QdrantStore:
-        """Opens a store whose client is its own."""
-        opened = opened_client(client)
-        try:
-            store = cls(opened, **arguments)
-        except BaseException:
-            if isinstance(opened, QdrantClient):
-                opened.close()
-            raise
-        store._owns_client = True
-        return store
 
     def _patience(self, *, opens: bool) -> Patience:
         return Patience(min(self._retries, RETRIES_AT_FIRST) if opens else self._retries)

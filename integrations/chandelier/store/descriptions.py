@@ -18,7 +18,7 @@ from chandelier.multivectors import checked_path
 from chandelier.shared import checked_settings, shared_model
 from chandelier.store.protocol import Store
 
-__all__ = ["checked_description", "description_of", "key_of", "open_store"]
+__all__ = ["checked_description", "description_of", "error_at", "key_of", "open_store"]
 
 STORES = {
     "LocalStore": "chandelier.store.local",
@@ -73,7 +73,7 @@ def open_store(description: Mapping[str, Any]) -> Store:
 def checked_description(description: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a description that `open_store` understands; nothing is opened for it."""
     if not isinstance(description, Mapping):
-        raise _error("store", f"got {type(description).__name__}, wanted a description: store.description")
+        raise error_at("store", f"got {type(description).__name__}, wanted a description: store.description")
     arguments: dict[str, Any] = _plain(description, "store")
     made = _class(arguments.get("type"), STORES, "store.type")
     parameters = inspect.signature(made).parameters
@@ -82,7 +82,7 @@ def checked_description(description: Mapping[str, Any]) -> dict[str, Any]:
     arguments["model"] = {"model_name_or_path": name, **settings}
     if "path" in parameters:
         if arguments.get("path") is None:
-            raise _error("store.path", f"missing in the description of a {arguments['type']}, wanted a path")
+            raise error_at("store.path", f"missing in the description of a {arguments['type']}, wanted a path")
         checked_path("store.path", arguments["path"])
     _encoders(arguments)
     if hasattr(made, "_check_description"):
@@ -130,7 +130,8 @@ def description_of(made: type, model: ColBERT, **arguments: Any) -> dict[str, An
 def _model(arguments: Any) -> tuple[str, dict[str, Any]]:
     """The name of a model that is described, and its settings."""
     if not isinstance(arguments, Mapping):
-        raise _error("store.model", f"got {type(arguments).__name__}, wanted the arguments of a model: model.arguments")
+        got = type(arguments).__name__
+        raise error_at("store.model", f"got {got}, wanted the arguments of a model: model.arguments")
     settings = dict(arguments)
     name = checked_path("store.model.model_name_or_path", settings.pop("model_name_or_path", None))
     return name, checked_settings(settings, "store.model")
@@ -158,13 +159,13 @@ def _plain(value: Any, place: str) -> Any:
     if kind in ENCODERS and type(value) is _class(kind, ENCODERS, place):
         numbers = {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
         return {"type": kind, **numbers}
-    raise _error(place, f"got {kind}, which a file cannot hold; make the store where it is used, and give it open")
+    raise error_at(place, f"got {kind}, which a file cannot hold; make the store where it is used, and give it open")
 
 
 def _encoder(description: Any, place: str) -> Any:
     """The encoder that a description names."""
     if not isinstance(description, Mapping):
-        raise _error(place, f"got {type(description).__name__}, wanted one of {', '.join(ENCODERS)} with its numbers")
+        raise error_at(place, f"got {type(description).__name__}, wanted one of {', '.join(ENCODERS)} with its numbers")
     numbers = dict(description)
     made = _class(numbers.get("type"), ENCODERS, f"{place}.type")
     _check_names(numbers, inspect.signature(made).parameters, place)
@@ -175,18 +176,19 @@ def _encoder(description: Any, place: str) -> Any:
 def _check_names(arguments: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], place: str) -> None:
     unknown = [name for name in arguments if name not in {"type", *parameters}]
     if unknown:
-        raise _error(f"{place}.{unknown[0]}", f"unknown, wanted one of {', '.join(parameters)}")
+        raise error_at(f"{place}.{unknown[0]}", f"unknown, wanted one of {', '.join(parameters)}")
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     missing = [name for name in required if name not in arguments]
     if missing:
-        raise _error(f"{place}.{missing[0]}", f"missing in the description of a {arguments['type']}")
+        raise error_at(f"{place}.{missing[0]}", f"missing in the description of a {arguments['type']}")
 
 
 def _class(name: Any, modules: Mapping[str, str], place: str) -> Any:
     if not isinstance(name, str) or name not in modules:
-        raise _error(place, f"got {name!r}, wanted one of {', '.join(modules)}")
+        raise error_at(place, f"got {name!r}, wanted one of {', '.join(modules)}")
     return getattr(importlib.import_module(modules[name]), name)
 
 
-def _error(place: str, message: str) -> ArgumentError:
+def error_at(place: str, message: str) -> ArgumentError:
+    """What is wrong at a place of a description."""
     return ArgumentError(f"{place}: {message}", argument=place.split(".")[0])

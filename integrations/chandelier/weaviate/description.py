@@ -15,7 +15,9 @@ from weaviate.auth import Auth, AuthApiKey
 from weaviate.config import AdditionalConfig, Timeout
 from weaviate.connect import ConnectionParams, ProtocolParams
 
-from chandelier.exceptions import ArgumentError, StoreError
+from chandelier.exceptions import StoreError
+from chandelier.store.descriptions import error_at
+from chandelier.store.points.clients import check_no_secret, check_port, described_options, undescribed
 from chandelier.weaviate.failures import translated
 
 __all__ = [
@@ -37,6 +39,9 @@ CLIENTS: dict[str, type[WeaviateClient] | type[WeaviateAsyncClient]] = {
 }
 ENDPOINTS = ("http", "grpc")
 OPTIONS = (*ENDPOINTS, "timeout", "skip_init_checks")
+
+SECRET_MARKS = "@?#/"
+"""Around what a host may hold beside itself: a user's password, a key."""
 
 
 def url_of(client: WeaviateClient | WeaviateAsyncClient) -> str:
@@ -67,11 +72,10 @@ def described_client(client: WeaviateClient | WeaviateAsyncClient) -> dict[str, 
     }
     for name, is_there in has.items():
         if is_there:
-            message = "is nothing for a file; make the store where it is used, and give it open"
-            raise ArgumentError(f"client.{name}: {message}", argument="client")
+            raise undescribed(name)
     described: dict[str, Any] = {"type": _type(client), **connection._connection_params.model_dump()}
     for name in ENDPOINTS:
-        _check_no_secret(described[name]["host"], f"client.{name}.host")
+        check_no_secret(described[name]["host"], f"client.{name}.host", SECRET_MARKS, KEY)
     if timeout := connection.timeout_config.model_dump(exclude_defaults=True):
         described["timeout"] = timeout
     if connection._skip_init_checks:
@@ -86,24 +90,15 @@ def checked_client(description: Any) -> dict[str, Any]:
         ArgumentError: If it is none that `described_client` writes; it names the place, and quotes no value.
     """
     place = "store.client"
-    if not isinstance(description, Mapping) or description.get("type") not in list(CLIENTS):
-        got = (
-            f"the type {description.get('type')!r}" if isinstance(description, Mapping) else type(description).__name__
-        )
-        raise _error(place, f"got {got}, wanted a mapping with the type {' or '.join(CLIENTS)}")
-    options = {name: value for name, value in description.items() if name != "type"}
-    for name in options:
-        if name not in OPTIONS:
-            hint = f"; a key comes from {KEY}" if any(each in str(name) for each in ("key", "auth")) else ""
-            raise _error(f"{place}.{name}", f"unknown, wanted one of {', '.join(OPTIONS)}{hint}")
+    options = described_options(description, CLIENTS, OPTIONS, KEY)
     for name in ENDPOINTS:
         _check_endpoint(options.get(name), f"{place}.{name}")
     http, grpc = (options[name] for name in ENDPOINTS)
     if (http["host"], http["port"]) == (grpc["host"], grpc["port"]):
-        raise _error(f"{place}.grpc.port", f"got {grpc['port']}, which is that of http; wanted another")
+        raise error_at(f"{place}.grpc.port", f"got {grpc['port']}, which is that of http; wanted another")
     _check_timeout(options.get("timeout", {}), f"{place}.timeout")
     if not isinstance(options.get("skip_init_checks", False), bool):
-        raise _error(f"{place}.skip_init_checks", f"got {type(options['skip_init_checks']).__name__}, wanted a bool")
+        raise error_at(f"{place}.skip_init_checks", f"got {type(options['skip_init_checks']).__name__}, wanted a bool")
     return options
 
 
@@ -177,36 +172,24 @@ def _check_endpoint(endpoint: Any, place: str) -> None:
     kinds = {"host": str, "port": int, "secure": bool}
     if not isinstance(endpoint, Mapping) or set(endpoint) != set(kinds):
         got = f"{sorted(map(str, endpoint))}" if isinstance(endpoint, Mapping) else type(endpoint).__name__
-        raise _error(place, f"got {got}, wanted a mapping with host, port and secure")
+        raise error_at(place, f"got {got}, wanted a mapping with host, port and secure")
     for name, kind in kinds.items():
         if type(endpoint[name]) is not kind:
             got = type(endpoint[name]).__name__
-            raise _error(f"{place}.{name}", f"got {got}, wanted a value of type {kind.__name__}")
+            raise error_at(f"{place}.{name}", f"got {got}, wanted a value of type {kind.__name__}")
     if not endpoint["host"]:
-        raise _error(f"{place}.host", "is empty, wanted a name or an address")
-    _check_no_secret(endpoint["host"], f"{place}.host")
-    if not 0 < endpoint["port"] < 1 << 16:
-        raise _error(f"{place}.port", f"got {endpoint['port']}, wanted 1 to 65,535")
+        raise error_at(f"{place}.host", "is empty, wanted a name or an address")
+    check_no_secret(endpoint["host"], f"{place}.host", SECRET_MARKS, KEY)
+    check_port(endpoint["port"], f"{place}.port")
 
 
 def _check_timeout(timeout: Any, place: str) -> None:
     names = list(Timeout.model_fields)
     if not isinstance(timeout, Mapping):
-        raise _error(place, f"got {type(timeout).__name__}, wanted a mapping of {', '.join(names)}")
+        raise error_at(place, f"got {type(timeout).__name__}, wanted a mapping of {', '.join(names)}")
     for name, value in timeout.items():
         if name not in names:
-            raise _error(f"{place}.{name}", f"unknown, wanted one of {', '.join(names)}")
+            raise error_at(f"{place}.{name}", f"unknown, wanted one of {', '.join(names)}")
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1e6:
             got = value if isinstance(value, float) else type(value).__name__
-            raise _error(f"{place}.{name}", f"got {got}, wanted seconds")
-
-
-def _check_no_secret(host: str, place: str) -> None:
-    """Refuses what may hold a password or a key: the user of an address, and all behind the host."""
-    if any(mark in host for mark in "@?#/"):
-        message = f"holds '@', '?', '#' or '/', and so perhaps a secret, which is nothing for a file; set {KEY} instead"
-        raise _error(place, message)
-
-
-def _error(place: str, message: str) -> ArgumentError:
-    return ArgumentError(f"{place}: {message}", argument=place.split(".")[0])
+            raise error_at(f"{place}.{name}", f"got {got}, wanted seconds")

@@ -88,6 +88,9 @@ class WeaviateStore(ClientStore):
     """
 
     _errors = ERRORS
+    _async_client = WeaviateAsyncClient
+    _checked_client = staticmethod(checked_client)
+    _opened_client = staticmethod(opened_client)
 
     def __init__(
         self,
@@ -146,7 +149,7 @@ class WeaviateStore(ClientStore):
             guesses=kinds is None,
         )
         operations = Operations(name, encoding, self._engine, layout, None, None)
-        self._start(client, operations, is_async=is_async)
+        self._start(client, operations)
 
     def __repr__(self) -> str:
         return f"WeaviateStore({self._operations.name})"
@@ -162,24 +165,6 @@ class WeaviateStore(ClientStore):
                 embedded server, objects among `create_options`.
         """
         return description_of(WeaviateStore, self.model, client=described_client(self._client), **self._given)
-
-    @staticmethod
-    def _check_description(client: Any, **_: Any) -> None:
-        """Refuses a client that there cannot be."""
-        checked_client(client)
-
-    @classmethod
-    def _from_description(cls, client: Mapping[str, Any], **arguments: Any) -> WeaviateStore:
-        """Opens a store whose client is its own."""
-        opened = opened_client(client)
-        try:
-            store = cls(opened, **arguments)
-        except BaseException:
-            if isinstance(opened, WeaviateClient):
-                opened.close()
-            raise
-        store._owns_client = True
-        return store
 
     async def aopen(self) -> None:
         """Make the collection, or look at the one that is there; the first call of another method does so too."""

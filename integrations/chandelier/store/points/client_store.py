@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -29,10 +29,17 @@ LONG_WAIT = 5
 
 
 class ClientStore(PointStore, ABC):
-    """What stores over clients share; a subclass makes the operations, then calls `_start`."""
+    """What stores over clients share; a subclass takes a client first, makes the operations, then calls `_start`."""
 
     _errors: tuple[type[Exception], ...]
     """What the client raises."""
+
+    _async_client: type
+    """What is to be awaited."""
+
+    _checked_client: Callable[[Any], object]
+    _opened_client: Callable[[Mapping[str, Any]], Any]
+    """A client from its description, checked and opened."""
 
     _client: Any
     _is_async: bool
@@ -40,10 +47,29 @@ class ClientStore(PointStore, ABC):
     _opened = _closed = False
     _loop: asyncio.AbstractEventLoop | None = None
 
-    def _start(self, client: Any, operations: Operations, *, is_async: bool) -> None:
+    @classmethod
+    def _check_description(cls, client: Any, **_: Any) -> None:
+        """Refuses a client that there cannot be."""
+        cls._checked_client(client)
+
+    @classmethod
+    def _from_description(cls, client: Mapping[str, Any], **arguments: Any) -> ClientStore:
+        """Opens a store whose client is its own."""
+        opened = cls._opened_client(client)
+        try:
+            store = cls(opened, **arguments)  # type: ignore[call-arg]
+        except BaseException:
+            if not isinstance(opened, cls._async_client):
+                opened.close()
+            raise
+        store._owns_client = True
+        return store
+
+    def _start(self, client: Any, operations: Operations) -> None:
         """Look at the collection, or leave that to the first asynchronous call."""
-        self._client, self._operations, self._is_async = client, operations, is_async
-        if not is_async:
+        self._client, self._operations = client, operations
+        self._is_async = isinstance(client, self._async_client)
+        if not self._is_async:
             run(operations.open(), partial(self._ask, opens=True))
 
     async def aopen(self) -> None:
