@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from chandelier.qdrant.layout import SETTINGS, check_collection, creation, kept_
 from chandelier.qdrant.wire import rest_point, upsert_message
 from chandelier.qdrant.words import ClientWords
 from chandelier.store.filters import Node
+from chandelier.store.points.checks import check_settings, is_older
 from chandelier.store.points.engine import (
     ANY_NUMBER,
     MOST_VALUES,
@@ -26,7 +26,6 @@ from chandelier.store.points.engine import (
     Layout,
     Point,
     Request,
-    check_settings,
 )
 from chandelier.store.points.filters import whole
 from chandelier.store.points.indexes import index_kinds, missing
@@ -102,8 +101,7 @@ class ClientEngine:
         arguments = creation(layout, self._create_options)
         if not self.is_local:
             version = (yield self._call("info")).version
-            numbers = re.match(r"(\d+)\.(\d+)", str(version))
-            if numbers is None or tuple(map(int, numbers.groups())) < OLDEST:
+            if is_older(str(version), OLDEST):
                 wanted = f"wanted {OLDEST[0]}.{OLDEST[1]} or newer, which keeps metadata with a collection"
                 raise StoreError(f"{self._name}: the server is Qdrant {version}, {wanted}", store=self._collection)
         if not (yield self._call("collection_exists")):

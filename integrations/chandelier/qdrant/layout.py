@@ -8,6 +8,7 @@ from typing import Any
 from qdrant_client import models
 
 from chandelier.exceptions import ArgumentError, StoreError
+from chandelier.store.points.checks import check_same, mismatch
 from chandelier.store.points.engine import PREFETCH, ROWS, SPARSE, Layout
 
 __all__ = ["SETTINGS", "check_collection", "creation", "kept_settings"]
@@ -58,24 +59,15 @@ def check_collection(store: str, info: models.CollectionInfo, layout: Layout) ->
     for name, size in wanted.items():
         params = vectors.get(name)
         if params is None:
-            raise _mismatch(store, f"vector {name!r}", f"only {sorted(vectors)}", "one of that name")
-        _same(store, f"size of {name!r}", params.size, size)
-        _same(store, f"distance of {name!r}", params.distance.value, models.Distance.DOT.value)
+            raise mismatch(store, f"vector {name!r}", f"only {sorted(vectors)}", "one of that name")
+        check_same(store, f"size of {name!r}", params.size, size)
+        check_same(store, f"distance of {name!r}", params.distance.value, models.Distance.DOT.value)
     comparator = vectors[ROWS].multivector_config
-    _same(store, f"comparator of {ROWS!r}", comparator and comparator.comparator.value, "max_sim")
+    check_same(store, f"comparator of {ROWS!r}", comparator and comparator.comparator.value, "max_sim")
     if vectors[ROWS].datatype == models.Datatype.UINT8:
-        raise _mismatch(store, f"datatype of {ROWS!r}", "'uint8', which cannot hold signs", "'float16' or 'float32'")
+        raise mismatch(store, f"datatype of {ROWS!r}", "'uint8', which cannot hold signs", "'float16' or 'float32'")
     if layout.is_sparse:
         sparse = (info.config.params.sparse_vectors or {}).get(SPARSE)
         if sparse is None:
-            raise _mismatch(store, f"sparse vector {SPARSE!r}", "none", "one of that name")
-        _same(store, f"modifier of {SPARSE!r}", sparse.modifier and sparse.modifier.value, "idf")
-
-
-def _same(store: str, what: str, got: object, wanted: object) -> None:
-    if got != wanted:
-        raise _mismatch(store, what, repr(got), repr(wanted))
-
-
-def _mismatch(store: str, what: str, got: str, wanted: str) -> StoreError:
-    return StoreError(f"{store}: {what}: got {got}, wanted {wanted}; name another collection", store=store)
+            raise mismatch(store, f"sparse vector {SPARSE!r}", "none", "one of that name")
+        check_same(store, f"modifier of {SPARSE!r}", sparse.modifier and sparse.modifier.value, "idf")

@@ -19,6 +19,7 @@ from chandelier.qdrant_edge.failures import is_panic
 from chandelier.qdrant_edge.folder import Folder
 from chandelier.qdrant_edge.words import EdgeWords
 from chandelier.store.filters import Node
+from chandelier.store.points.checks import check_settings
 from chandelier.store.points.engine import (
     ANY_NUMBER,
     MOST_VALUES,
@@ -29,7 +30,6 @@ from chandelier.store.points.engine import (
     Layout,
     Point,
     Request,
-    check_settings,
 )
 from chandelier.store.points.filters import whole
 from chandelier.store.points.indexes import index_kinds, missing

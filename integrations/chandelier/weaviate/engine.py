@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import isfinite
@@ -14,7 +13,8 @@ from weaviate.classes.query import Filter, HybridFusion, MetadataQuery
 from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.multivectors import Float32Array
 from chandelier.store.filters import Node
-from chandelier.store.points.engine import ROWS, Found, Layout, Point, Refusal, Request, check_settings
+from chandelier.store.points.checks import check_settings, is_older
+from chandelier.store.points.engine import ROWS, Found, Layout, Point, Refusal, Request
 from chandelier.store.points.steps import Call, Steps, work
 from chandelier.weaviate.collection import Collection, these
 from chandelier.weaviate.exact import best
@@ -286,12 +286,9 @@ class CollectionEngine:
                 raise ValueError("grpcMaxMessageSize")
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise self._misled(f"{meta!r:.200} as /v1/meta") from error
-        numbers = re.match(r"(\d+)\.(\d+)", version)
-        if numbers is None or tuple(map(int, numbers.groups())) < OLDEST:
-            wanted = f"wanted {OLDEST[0]}.{OLDEST[1]} or newer"
-            raise StoreError(
-                f"{self._collection.called}: the server is Weaviate {version}, {wanted}", store=self._collection.name
-            )
+        if is_older(version, OLDEST):
+            message = f"the server is Weaviate {version}, wanted {OLDEST[0]}.{OLDEST[1]} or newer"
+            raise StoreError(f"{self._collection.called}: {message}", store=self._collection.name)
 
     def _misled(self, got: str) -> StoreError:
         hint = "is there another program, or a proxy, at this address?"

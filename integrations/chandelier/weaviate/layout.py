@@ -13,6 +13,7 @@ from weaviate.classes.config import Configure, DataType, Property, Tokenization,
 
 from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.multivectors import checked_count
+from chandelier.store.points.checks import check_same, mismatch
 from chandelier.store.points.engine import ROWS, Layout
 from chandelier.weaviate.properties import KINDS, RESERVED, declared
 from chandelier.weaviate.terms import FILTER_TERMS
@@ -212,25 +213,25 @@ def check_collection(store: str, config: Any, wanted: Wanted) -> None:
     """Refuses, each by name, what would not give MaxSim of this model's rows."""
     vector = (config.vector_config or {}).get(ROWS)
     if vector is None:
-        raise _mismatch(store, f"vector {ROWS!r}", f"only {sorted(config.vector_config or {})}", "one of that name")
+        raise mismatch(store, f"vector {ROWS!r}", f"only {sorted(config.vector_config or {})}", "one of that name")
     index = vector.vector_index_config
     multi = getattr(index, "multi_vector", None)
     if multi is None:
-        raise _mismatch(store, f"vector {ROWS!r}", "one vector a document", "a multi-vector on HNSW")
+        raise mismatch(store, f"vector {ROWS!r}", "one vector a document", "a multi-vector on HNSW")
     if not isinstance(index.ef, int):
-        raise _mismatch(store, f"ef of {ROWS!r}", repr(index.ef), "a whole number")
-    _same(store, f"distance of {ROWS!r}", index.distance_metric.value, VectorDistances.DOT.value)
+        raise mismatch(store, f"ef of {ROWS!r}", repr(index.ef), "a whole number")
+    check_same(store, f"distance of {ROWS!r}", index.distance_metric.value, VectorDistances.DOT.value)
     quantizer = None if index.quantizer is None else type(index.quantizer).__name__.strip("_").removesuffix("Config")
     if wanted.quantizer is not None:
-        _same(store, "quantizer", quantizer and quantizer.lower(), wanted.quantizer)
+        check_same(store, "quantizer", quantizer and quantizer.lower(), wanted.quantizer)
     if config.multi_tenancy_config.enabled != wanted.is_tenant:
         got, way_out = ("tenants", "give tenant=...") if not wanted.is_tenant else ("no tenants", "give no tenant")
         raise StoreError(f"{store}: has {got}; {way_out}, or name another collection", store=store)
     there = _kinds(config)
     for each in _own_properties():
-        _same(store, f"property {each.name!r}", there.get(each.name), each.dataType.value)
+        check_same(store, f"property {each.name!r}", there.get(each.name), each.dataType.value)
     for name, kind in wanted.properties.items():
-        _same(store, f"property {name!r}", there.get(name), kind)
+        check_same(store, f"property {name!r}", there.get(name), kind)
 
 
 def native_properties(config: Any) -> dict[str, str]:
@@ -263,12 +264,3 @@ def _own_properties() -> list[Property]:
         Property(name=FILTER_TERMS, data_type=DataType.TEXT_ARRAY, tokenization=field, index_searchable=False),
         Property(name="row_count", data_type=DataType.INT),
     ]
-
-
-def _same(store: str, what: str, got: object, wanted: object) -> None:
-    if got != wanted:
-        raise _mismatch(store, what, repr(got), repr(wanted))
-
-
-def _mismatch(store: str, what: str, got: str, wanted: str) -> StoreError:
-    return StoreError(f"{store}: {what}: got {got}, wanted {wanted}; name another collection", store=store)

@@ -11,11 +11,10 @@ import numpy.typing as npt
 
 from chandelier.exceptions import ArgumentError, StoreError
 from chandelier.multivectors import Float32Array, FloatArray
-from chandelier.store.encoding import check_fingerprint
 from chandelier.store.filters import Node
 from chandelier.store.points.steps import Steps
 
-__all__ = ["Engine", "Found", "Layout", "Point", "Refusal", "Request", "SparseVector", "TimedOut", "check_settings"]
+__all__ = ["Engine", "Found", "Layout", "Point", "Refusal", "Request", "SparseVector", "TimedOut"]
 
 ROWS, PREFETCH, SPARSE = "colbert", "prefetch", "bm25"
 """The names of a point's vectors."""
@@ -141,14 +140,6 @@ class Layout:
     indexes: Mapping[str, str] = field(default_factory=dict)
     finder: str = ""
     depth: int = DEPTH
-
-
-def check_settings(store: str, kept: Mapping[str, Any], layout: Layout) -> None:
-    """Refuses a collection that a store of other encoders wrote; every engine asks before it looks closer."""
-    if kept.get("layout") != LAYOUT_VERSION:
-        raise StoreError(f"{store}: layout version {kept.get('layout')}, wanted {LAYOUT_VERSION}", store=store)
-    for key, what in (("model", "model"), ("prefetch", "prefetch"), ("sparse", "sparse encoder")):
-        check_fingerprint(store, what, kept.get(key), layout.settings.get(key))
 
 
 class Engine(Protocol):
