@@ -7,14 +7,17 @@ from typing import Any
 
 from qdrant_client import models
 
-from chandelier.exceptions import ArgumentError, StoreError
+from chandelier.exceptions import StoreError
 from chandelier.store.points.checks import check_same, mismatch
 from chandelier.store.points.engine import PREFETCH, ROWS, SPARSE, Layout
 
-__all__ = ["SETTINGS", "check_collection", "creation", "kept_settings"]
+__all__ = ["DECIDED", "SETTINGS", "check_collection", "creation", "kept_settings"]
 
 SETTINGS = "chandelier"
 """The entry of the collection's metadata that holds what a store keeps."""
+
+DECIDED = ("collection_name", "vectors_config", "sparse_vectors_config")
+"""Arguments of `create_collection` that the store gives."""
 
 
 def creation(layout: Layout, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,9 +39,6 @@ def creation(layout: Layout, options: Mapping[str, Any]) -> dict[str, Any]:
     arguments: dict[str, Any] = {"vectors_config": vectors, "metadata": {SETTINGS: layout.settings}}
     if layout.is_sparse:
         arguments["sparse_vectors_config"] = {SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)}
-    own = [name for name in ("vectors_config", "sparse_vectors_config") if name in options]
-    if own:
-        raise ArgumentError(f"create_options: got {own[0]}, which the store decides", argument="create_options")
     return {**options, **arguments, "metadata": {**(options.get("metadata") or {}), **arguments["metadata"]}}
 
 

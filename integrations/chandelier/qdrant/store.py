@@ -14,9 +14,11 @@ from chandelier.prefetch import PrefetchEncoder
 from chandelier.qdrant.client import ClientEngine
 from chandelier.qdrant.description import checked_client, described_client, opened_client
 from chandelier.qdrant.failures import ERRORS, Patience, translated
+from chandelier.qdrant.layout import DECIDED
 from chandelier.scores import checked_bool
 from chandelier.store.descriptions import description_of
 from chandelier.store.encoding import Encoding
+from chandelier.store.points.checks import checked_options
 from chandelier.store.points.client_store import ClientStore
 from chandelier.store.points.operations import Operations, layout_of
 from chandelier.store.points.sparse import SparseEncoder
@@ -102,10 +104,7 @@ class QdrantStore(ClientStore):
             raise ArgumentError(f"client: got {got}, wanted a QdrantClient or an AsyncQdrantClient", argument="client")
         if not isinstance(collection, str) or not collection:
             raise ArgumentError(f"collection: got {collection!r}, wanted a name", argument="collection")
-        if create_options is not None and not isinstance(create_options, Mapping):
-            got = type(create_options).__name__
-            message = f"create_options: got {got}, wanted a mapping of arguments of create_collection"
-            raise ArgumentError(message, argument="create_options")
+        options = checked_options(create_options, client.create_collection, DECIDED)
         encoding = Encoding(model, pool_factor, protected_tokens)
         layout = layout_of(
             encoding,
@@ -132,7 +131,6 @@ class QdrantStore(ClientStore):
         }
         self._retries = checked_count("retries", retries, least=0)
         timeout = None if timeout is None else checked_count("timeout", timeout)
-        options = create_options or {}
         name = f"collection {collection!r}" + _where(client)
         engine = ClientEngine(
             client, collection, name, create_options=options, adopt=checked_bool("adopt", adopt), timeout=timeout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from collections.abc import Mapping
@@ -19,13 +18,13 @@ from chandelier.weaviate.properties import KINDS, RESERVED, declared
 from chandelier.weaviate.terms import FILTER_TERMS
 
 __all__ = [
+    "DECIDED",
     "PROPERTIES",
     "Wanted",
     "check_collection",
     "check_encoding",
     "checked_muvera",
     "checked_name",
-    "checked_options",
     "checked_quantizer",
     "checked_tenant",
     "creation",
@@ -136,24 +135,6 @@ def checked_quantizer(quantizer: str | None) -> str | None:
         got = repr(quantizer) if isinstance(quantizer, str) else type(quantizer).__name__
         raise ArgumentError(f"quantizer: got {got}, wanted one of {', '.join(QUANTIZERS)}", argument="quantizer")
     return quantizer
-
-
-def checked_options(client: Any, options: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """More arguments of `collections.create`, those that this client knows and the store leaves to its user."""
-    if options is None:
-        return {}
-    wanted = [name for name in inspect.signature(client.collections.create).parameters if name not in DECIDED]
-    if not isinstance(options, Mapping):
-        got = type(options).__name__
-        message = f"create_options: got {got}, wanted a mapping with some of {', '.join(wanted)}"
-        raise ArgumentError(message, argument="create_options")
-    for name in options:
-        if name in DECIDED:
-            raise ArgumentError(f"create_options: got {name!r}, which the store decides", argument="create_options")
-        if name not in wanted:
-            message = f"create_options: got {name!r}, wanted some of {', '.join(wanted)}"
-            raise ArgumentError(message, argument="create_options")
-    return options
 
 
 def creation(layout: Layout, wanted: Wanted, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from chandelier.scores import checked_bool
 from chandelier.store.descriptions import description_of
 from chandelier.store.documents import Hit
 from chandelier.store.encoding import Encoding
+from chandelier.store.points.checks import checked_options
 from chandelier.store.points.client_store import ClientStore
 from chandelier.store.points.engine import DEPTH, LAYOUT_VERSION, Layout
 from chandelier.store.points.operations import Operations
@@ -25,10 +26,10 @@ from chandelier.weaviate.engine import MOST_HITS, CollectionEngine
 from chandelier.weaviate.failures import ERRORS, Patience, translated
 from chandelier.weaviate.hybrid import hybrid_search
 from chandelier.weaviate.layout import (
+    DECIDED,
     Wanted,
     checked_muvera,
     checked_name,
-    checked_options,
     checked_quantizer,
     checked_tenant,
 )
@@ -113,7 +114,7 @@ class WeaviateStore(ClientStore):
             got = type(client).__name__
             wanted = "wanted a WeaviateClient or a WeaviateAsyncClient: weaviate.connect_to_local()"
             raise ArgumentError(f"client: got {got}, {wanted}", argument="client")
-        options = checked_options(client, create_options)
+        options = checked_options(create_options, client.collections.create, DECIDED)
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= 1e6:
             raise ArgumentError(f"timeout: got {timeout!r}, wanted seconds", argument="timeout")
         encoding = Encoding(model, pool_factor, protected_tokens)
