@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -25,7 +26,9 @@ from weaviate.classes.init import AdditionalConfig, GrpcConfig, Timeout
 
 from chandelier import ColBERT, Document
 from chandelier.exceptions import StoreError
-from chandelier.weaviate import WeaviateStore
+from chandelier.weaviate import RepairError, WeaviateStore
+from chandelier.weaviate.collection import Collection
+from chandelier.weaviate.terms import FILTER_TERMS
 
 if TYPE_CHECKING:
     from weaviate_server import WeaviateServer
@@ -127,6 +130,42 @@ def test_a_server_that_dies_before(connect: Callable[..., Driven], server: Weavi
     patient = connect(NEW, timeout=30)
     assert patient.count() == 10, "what was acknowledged is there"
     assert patient.upsert(given).stored == ids(given)
+    is_whole(patient, given)
+
+
+def test_a_server_that_dies_in_the_middle_of_a_repair(
+    connect: Callable[..., Driven], server: WeaviateServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has deleted, and not stored again, is in the error, with its rows."""
+    store = connect(timeout=1)
+    given = random_documents(20, DIM)
+    store.upsert(given)
+    with server.connect() as client:
+        stored = client.collections.use(store.raw._given["collection"])
+        (hidden,) = [each for each in stored.iterator(include_vector=True) if each.properties["doc_id"] == "doc-7"]
+        bare = {**hidden.properties, FILTER_TERMS: []}
+        stored.data.insert_many([DataObject(properties=bare, uuid=hidden.uuid, vector=hidden.vector)])
+    assert store.verify().unindexed == ["doc-7"]
+    insert = Collection.insert
+
+    def insert_into_the_dead(collection: Collection, objects: Any) -> Any:
+        if Path(f"/proc/{server.pid}").exists():
+            server.kill()
+        return insert(collection, objects)
+
+    monkeypatch.setattr(Collection, "insert", insert_into_the_dead)
+    with pytest.raises(RepairError, match="is the server running") as caught:
+        store.verify(repair=True)
+    monkeypatch.undo()
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert str(error.verification) == "checked 20, stored but not indexed 1, removed 1"
+        (removed,) = error.verification.removed
+        assert removed == given[7]
+        np.testing.assert_array_equal(removed.vectors, np.asarray(given[7].vectors, np.float32))
+    server.restart()
+    patient = connect(NEW, timeout=30)
+    assert sorted(ids(patient.iterate())) == sorted(ids(given[:7] + given[8:]))
+    assert patient.upsert(caught.value.verification.removed).stored == ["doc-7"]
     is_whole(patient, given)
 
 
@@ -284,7 +323,9 @@ import json, sys, weaviate
 sys.path.insert(0, sys.argv[5])
 from reference import random_documents
 from chandelier import ColBERT
-from chandelier.weaviate import WeaviateStore
+from chandelier.weaviate import RepairError, WeaviateStore
+from chandelier.weaviate.collection import Collection
+from chandelier.weaviate.terms import FILTER_TERMS
 http, grpc, model, name = sys.argv[1:5]
 with weaviate.connect_to_local(host="127.0.0.1", port=int(http), grpc_port=int(grpc), skip_init_checks=True) as client:
     store = WeaviateStore(client, name, ColBERT(model), muvera=True)

@@ -57,9 +57,9 @@ class RepairError(StoreError):
         verification: How far it came; `removed` has the documents that are perhaps not stored any more.
     """
 
-    def __init__(self, message: str, *, store: str, verification: Verification) -> None:
+    def __init__(self, message: str = "", *, store: str = "", verification: Verification | None = None) -> None:
         super().__init__(message, store=store)
-        self.verification = verification
+        self.verification = verification or Verification()
 
 
 def verify(operations: Operations, engine: CollectionEngine, *, repair: bool) -> Steps[Verification]:
@@ -110,7 +110,7 @@ def _is_indexed(engine: CollectionEngine, point: Found) -> Steps[bool]:
 def _repair(
     operations: Operations, engine: CollectionEngine, point: Found, document: Document, verification: Verification
 ) -> Steps[None]:
-    verification.removed.append(document)
+    verification.removed.append(document)  # before it is: whoever gets the error must have it
     try:
         reason = yield from engine.rewrite(point.uuid)
         is_stored = (yield from engine.stored(point.uuid)) is not None
