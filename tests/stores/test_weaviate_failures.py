@@ -28,6 +28,7 @@ from chandelier import ColBERT, Document
 from chandelier.exceptions import StoreError
 from chandelier.weaviate import RepairError, WeaviateStore
 from chandelier.weaviate.collection import Collection
+from chandelier.weaviate.failures import is_passing
 from chandelier.weaviate.terms import FILTER_TERMS
 
 if TYPE_CHECKING:
@@ -104,6 +105,20 @@ def is_whole(store: Driven, given: list[Document]) -> None:
 
 
 # Death
+
+
+@pytest.mark.parametrize(
+    ("said", "passes"),
+    [
+        ("explorer: get class: vector search: tried to browse non-existing index for Notes", True),
+        ("import into non-existing index for Notes", True),
+        ("could not find class Notes in schema", False),
+    ],
+)
+def test_what_a_server_says_before_a_collection_is_open(said: str, passes: bool) -> None:
+    """As 1.39.0 says it (`adapters/repos/db`), for a moment after it has started and answers already."""
+    assert is_passing(said) is passes
+
 
 WAYS = pytest.mark.parametrize(("connect", "how"), [("sync", "kill"), ("async", "terminate")], indirect=["connect"])
 
@@ -325,6 +340,7 @@ from reference import random_documents
 from chandelier import ColBERT
 from chandelier.weaviate import RepairError, WeaviateStore
 from chandelier.weaviate.collection import Collection
+from chandelier.weaviate.failures import is_passing
 from chandelier.weaviate.terms import FILTER_TERMS
 http, grpc, model, name = sys.argv[1:5]
 with weaviate.connect_to_local(host="127.0.0.1", port=int(http), grpc_port=int(grpc), skip_init_checks=True) as client:

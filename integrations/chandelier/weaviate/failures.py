@@ -53,9 +53,9 @@ PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode
 REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 SERVER_STATE = re.compile(
     "leader not found|not ready|shutting down|shut down|shutdown in progress|already closed|context canceled"
-    "|no (?:read|write) replica found"
+    "|no (?:read|write) replica found|non-existing index"
 )
-"""What a server says that is about to stop, or has just started."""
+"""What a server says that is about to stop, or has just started: its schema knows a collection before it is open."""
 
 TOO_LARGE = re.compile("larger than max|message too large|exceeds maximum", re.IGNORECASE)
 
