@@ -152,10 +152,10 @@ def test_a_server_that_dies_in_the_middle_of_a_repair(
     connect: Callable[..., Driven], server: WeaviateServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has deleted, and not stored again, is in the error, with its rows."""
-    store = connect(timeout=1)
+    store = connect(NEW, timeout=1)
     given = random_documents(20, DIM)
     store.upsert(given)
-    with server.connect() as client:
+    with server.connect(**NEW) as client:
         stored = client.collections.use(store.raw._given["collection"])
         (hidden,) = [each for each in stored.iterator(include_vector=True) if each.properties["doc_id"] == "doc-7"]
         bare = {**hidden.properties, FILTER_TERMS: []}
