@@ -56,7 +56,7 @@ class QdrantStore(ClientStore):
         protected_tokens: How many rows at the start it leaves alone.
         create_options: More arguments for `create_collection`: `shard_number`, `quantization_config`, ...
         adopt: Take over a collection that keeps no fingerprint, because you know that this model wrote it.
-        retries: How often a request is tried again.
+        retries: How often a request is tried again; twice at most while the store is opened.
         timeout: Seconds for a request to write, search, read or delete, instead of the client's own, which are 5 if it
             was not told; 60 to write over gRPC. (A gRPC client gives up a deletion after its own in any case.)
 

@@ -1,7 +1,8 @@
 """Stores: documents with ids, found by MaxSim. One protocol, whatever keeps them.
 
-`LocalStore` keeps them in one file of SQLite and scores all of them exactly; `chandelier.qdrant.QdrantStore` and
-`chandelier.qdrant_edge.QdrantEdgeStore` (extras of the same names) do the same over Qdrant.
+`LocalStore` keeps them in one file of SQLite and scores all of them exactly; `chandelier.qdrant.QdrantStore`,
+`chandelier.qdrant_edge.QdrantEdgeStore` and `chandelier.weaviate.WeaviateStore` (extras of the same names) leave it to
+an engine.
 """
 
 from chandelier.exceptions import PartialUpsertError, StoreError

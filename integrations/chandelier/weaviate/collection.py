@@ -25,7 +25,7 @@ class Collection:
         tenant: Whose documents these are.
         called: What to call it in errors.
         is_async: Whether the client is asynchronous.
-        timeout: Seconds for a read.
+        timeout: Seconds for a read, and until a write that may have been lost is not tried again.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Collection:
         return Call(lambda: ask(self.here.query))
 
     def write(self, function: Callable[[], Any], *, once: bool = False) -> Call:
-        """What is waited for, however long it takes."""
+        """What is waited for as long as the client does; the store's `timeout` does not end it."""
         return Call(lambda: aquietly(function) if self._is_async else quietly(function), once)
 
     def insert(self, objects: Sequence[Object]) -> Call:

@@ -1,6 +1,6 @@
 """A client of Weaviate: where its server is, in plain JSON, and back; a key is never part of it.
 
-The client says nothing of how it was made, so this is read from its private connection: here, and nowhere else.
+The client says nothing of how it was made, so this is read from its private connection.
 """
 
 from __future__ import annotations

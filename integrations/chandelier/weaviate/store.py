@@ -56,7 +56,7 @@ class WeaviateStore(ClientStore):
     Failures that may pass (no connection, a server that starts or stops, 429, 503) are tried again until `timeout`. A
     document that is there, or whose fate an error has hidden, is deleted and then stored: Weaviate leaves an equal
     object as it is, also if a crash has kept it out of the index. In the moment between, at most 16 documents that are
-    replaced are gone.
+    replaced are gone. Writers of one process take turns; two processes must not write the same ids at once.
 
     Args:
         client: A connected `WeaviateClient`, or a `WeaviateAsyncClient` for the methods that begin with `a`; the
@@ -80,8 +80,9 @@ class WeaviateStore(ClientStore):
         pool_factor: Token pooling of documents, as in `encode_documents`.
         protected_tokens: How many rows at the start it leaves alone.
         create_options: More arguments for `collections.create`: `replication_config`, `sharding_config`, ...
-        timeout: Seconds after which a read is given up, and a failure that may pass is not tried again. A request that
-            writes is waited for as long as the client does (its own `Timeout(insert=90)`).
+        timeout: Seconds after which a read is given up, and a failure that may pass is not tried again (5 at most while
+            the store is opened). A request that writes is waited for as long as the client does (its own
+            `Timeout(insert=90)`).
 
     Raises:
         ArgumentError: If an argument is out of range; it names it.

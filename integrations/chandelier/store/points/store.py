@@ -87,7 +87,8 @@ class PointStore:
             query: A text, or rows `(tokens, dim)`.
             k: How many.
             filter: What the metadata must be like, in our dialect or the engine's.
-            depth: How many candidates the prefetch finds for MaxSim; 200, or `2 * k` if that is more, if None.
+            depth: How many candidates are found for MaxSim. None for 200, or a `WeaviateStore`'s own `depth`; for
+                `2 * k` if that is more.
             explain: Say which words matched.
             with_vectors: Give the rows of the hits too.
             exact: Score all documents, without prefetch.
