@@ -202,7 +202,10 @@ class WeaviateStore(ClientStore):
             explain: Say which words matched.
             with_vectors: Give the rows of the hits too.
         """
-        return self._run(self._hybrid(query, k, alpha, fusion, filter, depth, explain, with_vectors))
+        options = dict(
+            alpha=alpha, fusion=fusion, filter=filter, depth=depth, explain=explain, with_vectors=with_vectors
+        )
+        return self._run(hybrid_search(self._operations, self._engine, query, k, **options))
 
     async def ahybrid_search(
         self,
@@ -217,7 +220,10 @@ class WeaviateStore(ClientStore):
         with_vectors: bool = False,
     ) -> list[Hit]:
         """As `hybrid_search`."""
-        return await self._arun(self._hybrid(query, k, alpha, fusion, filter, depth, explain, with_vectors))
+        options = dict(
+            alpha=alpha, fusion=fusion, filter=filter, depth=depth, explain=explain, with_vectors=with_vectors
+        )
+        return await self._arun(hybrid_search(self._operations, self._engine, query, k, **options))
 
     def verify(self, *, repair: bool = False) -> Verification:
         """Find documents that are stored and that no search finds, or no filter: each is looked for with its own rows.
@@ -238,23 +244,6 @@ class WeaviateStore(ClientStore):
         """As `verify`."""
         steps = verify(self._operations, self._engine, repair=checked_bool("repair", repair))
         return await self._arun(steps, writes=True)
-
-    def _hybrid(
-        self, query: str, k: int, alpha: float, fusion: str, filter: Any, depth: int | None, *flags: bool
-    ) -> Any:
-        explain, with_vectors = flags
-        return hybrid_search(
-            self._operations,
-            self._engine,
-            query,
-            k,
-            alpha=alpha,
-            fusion=fusion,
-            filter=filter,
-            depth=depth,
-            explain=explain,
-            with_vectors=with_vectors,
-        )
 
     def _patience(self, *, opens: bool) -> Patience:
         seconds = min(self._timeout, SECONDS_AT_FIRST) if opens else self._timeout
