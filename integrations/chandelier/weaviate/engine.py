@@ -28,7 +28,7 @@ from chandelier.weaviate.layout import (
     kept_settings,
     native_properties,
 )
-from chandelier.weaviate.objects import Object, found, made
+from chandelier.weaviate.objects import Object, object_of, point_of
 from chandelier.weaviate.properties import declared, guessed, native
 from chandelier.weaviate.terms import ALL, FILTER_TERMS, compiled
 from chandelier.weaviate.writing import Writer
@@ -190,7 +190,7 @@ class CollectionEngine:
                 raise
             first = yield from self.retrieve(uuids[: limit // 2], with_rows, filter)
             return first + (yield from self.retrieve(uuids[limit // 2 :], with_rows, filter))
-        return [found(each) for each in answer.objects]
+        return [point_of(each) for each in answer.objects]
 
     def scroll(self, filter: Any, limit: int, after: Any, with_rows: bool) -> Steps[tuple[list[Found], Any]]:
         """A page of points, and where the next one begins.
@@ -242,7 +242,7 @@ class CollectionEngine:
         page = yield self._collection.query(
             lambda query: query.fetch_objects(limit=limit, after=after, return_properties=["doc_id", "row_count"])
         )
-        points = [found(each) for each in page.objects]
+        points = [point_of(each) for each in page.objects]
         return points, points[-1].uuid if len(points) == limit else None
 
     def passing_among(self, uuids: Sequence[str], filter: Any) -> Steps[set[str]]:
@@ -252,7 +252,7 @@ class CollectionEngine:
     def stored(self, uuid: str) -> Steps[Found | None]:
         """A point and its rows, also if no filter finds it."""
         stored = yield from self._collection.stored(uuid)
-        return None if stored is None else found(stored)
+        return None if stored is None else point_of(stored)
 
     def compiled(self, node: Node | None, filter: Any = None, *, own: bool) -> Any:
         """A filter of the client's, for ours or for one of its own."""
@@ -324,7 +324,7 @@ class CollectionEngine:
         for point in points:
             try:
                 natives = native(point.payload["metadata"], self._natives, self._wanted.properties)
-                objects.append(made(point, natives, self._most_message))
+                objects.append(object_of(point, natives, self._most_message))
             except ArgumentError as error:
                 refused[point.uuid] = str(error)
         return objects

@@ -15,12 +15,12 @@ from chandelier.exceptions import ArgumentError
 from chandelier.store.points.engine import ROWS, Found, Point
 from chandelier.weaviate.terms import FILTER_TERMS, terms
 
-__all__ = ["Object", "found", "made"]
+__all__ = ["Object", "object_of", "point_of"]
 
 Object = DataObject[Any, Any]
 
 
-def made(point: Point, natives: Mapping[str, Any], most_bytes: int) -> Object:
+def object_of(point: Point, natives: Mapping[str, Any], most_bytes: int) -> Object:
     """The object of a point; `natives` are the values of the properties that the collection declares.
 
     Raises:
@@ -43,7 +43,7 @@ def made(point: Point, natives: Mapping[str, Any], most_bytes: int) -> Object:
     return DataObject(properties=properties, uuid=UUID(point.uuid), vector=vector)
 
 
-def found(entry: Any) -> Found:
+def point_of(entry: Any) -> Found:
     """The point of an object that came back."""
     payload = dict(entry.properties)
     if isinstance(metadata := payload.get("metadata"), str):
