@@ -103,7 +103,7 @@ class ClientEngine:
             version = (yield self._call("info")).version
             if is_older(str(version), OLDEST):
                 wanted = f"wanted {OLDEST[0]}.{OLDEST[1]} or newer, which keeps metadata with a collection"
-                raise StoreError(f"{self._name}: the server is Qdrant {version}, {wanted}", store=self._collection)
+                raise StoreError(f"{self._name}: the server is Qdrant {version}, {wanted}", store=self._name)
         if not (yield self._call("collection_exists")):
             try:
                 yield self._call("create_collection", **arguments)
@@ -184,7 +184,7 @@ class ClientEngine:
         """Whether the server's optimizer has nothing left to do."""
         info: models.CollectionInfo = yield self._call("get_collection")
         if info.optimizer_status != models.OptimizersStatusOneOf.OK:
-            raise StoreError(f"{self._name}: the optimizer failed: {info.optimizer_status}", store=self._collection)
+            raise StoreError(f"{self._name}: the optimizer failed: {info.optimizer_status}", store=self._name)
         return info.status == models.CollectionStatus.GREEN
 
     def compiled(self, node: Node | None, filter: Any = None, *, own: bool) -> Any:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from weaviate.classes.query import Filter
 
+from chandelier.exceptions import StoreError
 from chandelier.store.points.steps import Call, Steps
 from chandelier.weaviate.calls import aquietly, quietly
 from chandelier.weaviate.connection import ClientOnce
@@ -47,6 +48,10 @@ class Collection:
     def here(self) -> Any:
         """The client's collection, of the tenant if there is one."""
         return self.schema if self.tenant is None else self.schema.with_tenant(self.tenant)
+
+    def failure(self, message: str, kind: type[StoreError] = StoreError) -> StoreError:
+        """An error that says which collection."""
+        return kind(f"{self.called}: {message}", store=self.called)
 
     def query(self, ask: Callable[[Any], Any]) -> Call:
         """A search, which gets the client's `query`."""

@@ -287,12 +287,12 @@ class CollectionEngine:
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise self._misled(f"{meta!r:.200} as /v1/meta") from error
         if is_older(version, OLDEST):
-            message = f"the server is Weaviate {version}, wanted {OLDEST[0]}.{OLDEST[1]} or newer"
-            raise StoreError(f"{self._collection.called}: {message}", store=self._collection.name)
+            wanted = f"wanted {OLDEST[0]}.{OLDEST[1]} or newer"
+            raise self._collection.failure(f"the server is Weaviate {version}, {wanted}")
 
     def _misled(self, got: str) -> StoreError:
         hint = "is there another program, or a proxy, at this address?"
-        return StoreError(f"{self._collection.called}: got {got}; {hint}", store=self._collection.name)
+        return self._collection.failure(f"got {got}; {hint}")
 
     def _config(self) -> Steps[Any]:
         return (yield from self._asked(self._collection.schema.config.get))
@@ -302,9 +302,7 @@ class CollectionEngine:
         if (yield from self._asked(lambda: tenants.exists(tenant))):
             return
         if not may_create:
-            way_out = "create_tenant=True makes it"
-            message = f"{self._collection.called}: tenant {tenant!r} is not there; {way_out}"
-            raise StoreError(message, store=self._collection.name)
+            raise self._collection.failure(f"tenant {tenant!r} is not there; create_tenant=True makes it")
         yield self._collection.write(lambda: tenants.create([tenant]))
 
     def _declare_guessed(self, points: Sequence[Point]) -> Steps[None]:

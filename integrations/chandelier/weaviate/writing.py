@@ -121,17 +121,17 @@ class Writer:
                 flushed = yield self._collection.flush(objects)
                 errors = {uuids[index]: error.message for index, error in answer.errors.items()}
                 if any(map(is_passing, errors.values())):
-                    raise Lost(f"{self._collection.called}: {next(iter(errors.values()))}", store=self._collection.name)
+                    raise self._collection.failure(next(iter(errors.values())), Lost)
                 if errors:
                     return (yield from self._refused(uuids, errors))
                 if flushed.matches == len(objects):
                     return {}
                 yield from self._delete_hidden(uuids)
-                raise Lost(f"{self._collection.called}: a crash has hidden some documents", store=self._collection.name)
+                raise self._collection.failure("a crash has hidden some documents", Lost)
             except AllRefused as error:
                 return dict.fromkeys(uuids, str(error))
             except Late as error:  # fewer may be stored in time
-                raise TimedOut(str(error), store=self._collection.name) from error
+                raise TimedOut(str(error), store=error.store) from error
             except Lost:
                 if time.monotonic() > until:
                     raise
@@ -168,7 +168,7 @@ class Writer:
             except (Late, Lost):
                 raise
             except StoreError as error:
-                raise Undeleted(str(error), store=self._collection.name) from error
+                raise Undeleted(str(error), store=error.store) from error
         return len(some.objects)
 
     def _delete_hidden(self, uuids: Sequence[str]) -> Steps[None]:
