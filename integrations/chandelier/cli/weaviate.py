@@ -60,7 +60,7 @@ def _client(arguments: argparse.Namespace) -> WeaviateClient:
     import weaviate
     from weaviate.classes.init import AdditionalConfig, Timeout
 
-    from chandelier.weaviate.description import api_key, unreached
+    from chandelier.weaviate.server import api_key, unreached
 
     url = urlsplit(arguments.weaviate)
     host, is_secure = str(url.hostname), url.scheme == "https"
@@ -84,8 +84,8 @@ def _client(arguments: argparse.Namespace) -> WeaviateClient:
 
 def _check_grpc(client: WeaviateClient, arguments: argparse.Namespace) -> None:
     """A mistyped port shows at once."""
-    from chandelier.weaviate.description import ping
     from chandelier.weaviate.failures import Lost
+    from chandelier.weaviate.server import ping
 
     try:
         ping(client)
@@ -97,8 +97,8 @@ def _check_grpc(client: WeaviateClient, arguments: argparse.Namespace) -> None:
 
 def _config(client: WeaviateClient, arguments: argparse.Namespace, to_search: bool) -> Any:
     """The collection as the server has it; None if it is to be made."""
-    from chandelier.weaviate.description import unreached
     from chandelier.weaviate.failures import ERRORS
+    from chandelier.weaviate.server import unreached
 
     tenant = arguments.tenant
     try:

@@ -5,34 +5,20 @@ The client says nothing of how it was made, so this is read from its private con
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from weaviate import WeaviateAsyncClient, WeaviateClient
-from weaviate.auth import Auth, AuthApiKey
+from weaviate.auth import AuthApiKey
 from weaviate.config import AdditionalConfig, Timeout
 from weaviate.connect import ConnectionParams, ProtocolParams
 
-from chandelier.exceptions import StoreError
 from chandelier.store.descriptions import error_at
 from chandelier.store.points.clients import check_no_secret, check_port, described_options, undescribed
-from chandelier.weaviate.failures import translated
+from chandelier.weaviate.server import KEY, api_key, connect
 
-__all__ = [
-    "api_key",
-    "checked_client",
-    "connect",
-    "connect_async",
-    "described_client",
-    "opened_client",
-    "ping",
-    "unreached",
-    "url_of",
-]
+__all__ = ["checked_client", "described_client", "opened_client"]
 
-KEY = "WEAVIATE_API_KEY"
 CLIENTS: dict[str, type[WeaviateClient] | type[WeaviateAsyncClient]] = {
     "WeaviateClient": WeaviateClient,
     "WeaviateAsyncClient": WeaviateAsyncClient,
@@ -42,18 +28,6 @@ OPTIONS = (*ENDPOINTS, "timeout", "skip_init_checks")
 
 SECRET_MARKS = "@?#/"
 """Around what a host may hold beside itself: a user's password, a key."""
-
-
-def url_of(client: WeaviateClient | WeaviateAsyncClient) -> str:
-    """Where the client's server is, without what a host may hold beside it: a user's password, a key."""
-    scheme, _, host = str(client._connection.url).partition("://")
-    return f"{scheme}://{re.split('[?#]', host.rpartition('@')[2])[0]}"
-
-
-def api_key() -> Any:
-    """The key of the environment as the client takes it; None if there is none."""
-    key = os.environ.get(KEY)
-    return Auth.api_key(key) if key else None
 
 
 def described_client(client: WeaviateClient | WeaviateAsyncClient) -> dict[str, Any]:
@@ -119,49 +93,6 @@ def opened_client(description: Mapping[str, Any]) -> WeaviateClient | WeaviateAs
     if isinstance(client, WeaviateClient):
         connect(client)
     return client
-
-
-def connect(client: WeaviateClient) -> None:
-    """Connect a client, or close it and say why it cannot.
-
-    Raises:
-        StoreError: If its server does not answer, or does not let it in.
-    """
-    try:
-        client.connect()
-    except Exception as error:  # the client's, httpx's, gRPC's, builtin ones
-        client.close()
-        raise unreached(error, url_of(client)) from error
-
-
-async def connect_async(client: WeaviateAsyncClient) -> None:
-    """As `connect`."""
-    try:
-        await client.connect()
-    except Exception as error:
-        await client.close()
-        raise unreached(error, url_of(client)) from error
-
-
-def ping(client: WeaviateClient) -> None:
-    """Ask whether gRPC answers: a connected client that has skipped its checks has asked HTTP only.
-
-    Raises:
-        StoreError: If it does not.
-    """
-    try:
-        client._connection._ping_grpc("sync")
-    except Exception as error:
-        raise translated(error, url_of(client)) from error
-
-
-def unreached(error: Exception, where: str) -> StoreError:
-    """Our error for one of a client whose key comes from the environment."""
-    ours = translated(error, where)
-    if getattr(error, "status_code", None) != 401:
-        return ours
-    way_out = f"the key in {KEY} is not one of this server's" if api_key() else f"set {KEY}"
-    return StoreError(f"{ours}; {way_out}", store=where)
 
 
 def _type(client: WeaviateClient | WeaviateAsyncClient) -> str:

@@ -21,7 +21,7 @@ from chandelier.store.points.client_store import ClientStore
 from chandelier.store.points.engine import DEPTH, LAYOUT_VERSION, Layout
 from chandelier.store.points.operations import Operations
 from chandelier.weaviate.collection import Collection
-from chandelier.weaviate.description import checked_client, connect_async, described_client, opened_client, url_of
+from chandelier.weaviate.description import checked_client, described_client, opened_client
 from chandelier.weaviate.engine import MOST_HITS, CollectionEngine
 from chandelier.weaviate.failures import ERRORS, Patience, translated
 from chandelier.weaviate.hybrid import hybrid_search
@@ -34,6 +34,7 @@ from chandelier.weaviate.layout import (
     checked_tenant,
 )
 from chandelier.weaviate.properties import checked_properties
+from chandelier.weaviate.server import connect_async, url_of
 from chandelier.weaviate.verification import Verification, verify
 
 __all__ = ["WeaviateStore"]
