@@ -123,9 +123,7 @@ def _config(client: WeaviateClient, arguments: argparse.Namespace, to_search: bo
 
 def _muvera(config: Any) -> dict[str, int] | None:
     """The encoding that the collection was made with; of one that is not ours the store says so."""
-    from chandelier.store.points.engine import ROWS
-    from chandelier.weaviate.layout import muvera_of
+    from chandelier.weaviate.layout import multi_vector, muvera_of
 
-    vector = config and (config.vector_config or {}).get(ROWS)
-    multi = getattr(vector and vector.vector_index_config, "multi_vector", None)
+    multi = None if config is None else multi_vector(config)
     return None if multi is None else muvera_of(multi)

@@ -29,6 +29,7 @@ __all__ = [
     "checked_tenant",
     "creation",
     "kept_settings",
+    "multi_vector",
     "muvera_of",
     "native_properties",
 ]
@@ -181,8 +182,7 @@ def check_encoding(store: str, config: Any, wanted: Wanted) -> None:
 
     It is not opened as it is in silence: the same search finds other documents with the one and with the other.
     """
-    vector = (config.vector_config or {}).get(ROWS)
-    multi = getattr(vector and vector.vector_index_config, "multi_vector", None)
+    multi = multi_vector(config)
     if multi is not None and (there := muvera_of(multi)) != wanted.muvera:
         was, given = (f"muvera={numbers}" if numbers else "no muvera" for numbers in (there, wanted.muvera))
         argument = "no muvera" if there is None else f"muvera={True if there == DEFAULTS else there}"
@@ -220,8 +220,14 @@ def native_properties(config: Any) -> dict[str, str]:
     return {name: kind for name, kind in _kinds(config).items() if name not in RESERVED and kind in KINDS}
 
 
+def multi_vector(config: Any) -> Any:
+    """How the collection keeps our rows; None if it does not, or as one vector a document."""
+    vector = (config.vector_config or {}).get(ROWS)
+    return getattr(vector and vector.vector_index_config, "multi_vector", None)
+
+
 def muvera_of(multi: Any) -> dict[str, int] | None:
-    """The numbers of a collection's encoding."""
+    """The numbers of its encoding; None if all rows are indexed."""
     encoding = multi.encoding
     if encoding is None:
         return None

@@ -23,7 +23,7 @@ class Turns:
     """Of all writers in this process.
 
     Args:
-        collection: What the collection is called, server and tenant among it.
+        collection: What the collection is called, server and tenant among it: a server with two addresses is two.
     """
 
     def __init__(self, collection: str) -> None:
