@@ -95,6 +95,11 @@ def opener(driven: Driven) -> Callable[..., Driven]:
     return lambda **more: Driven(WeaviateStore(store._client, **{**options, **more}), driven._loop)
 
 
+def own_threads() -> int:
+    """All but those of the event loop's pool, which may take another one for the next text that is encoded."""
+    return sum(not each.name.startswith("asyncio_") for each in threading.enumerate())
+
+
 def is_whole(store: Driven, given: list[Document]) -> None:
     """Each is stored once, and found with its own rows."""
     assert sorted(ids(store.iterate())) == sorted(ids(given))
@@ -130,11 +135,11 @@ def test_a_server_that_dies_before(connect: Callable[..., Driven], server: Weavi
     store.upsert(given[:10])
     end(server, how)
     for call in (store.count, lambda: store.search("text"), lambda: store.get(ids(given)), store.wait_until_indexed):
-        began, threads = time.monotonic(), threading.active_count()
+        began, threads = time.monotonic(), own_threads()
         with pytest.raises(StoreError, match=r"(?i)connect.*; is the server running\?$"):
             call()
         assert time.monotonic() - began < 3, "the client alone tries for 63 seconds"
-        assert threading.active_count() <= threads, "nothing is left behind that still asks"
+        assert own_threads() <= threads, "nothing is left behind that still asks"
     began = time.monotonic()
     with pytest.raises(StoreError, match="is the server running") as caught:
         store.upsert(given)
