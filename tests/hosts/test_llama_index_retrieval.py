@@ -304,7 +304,9 @@ class TestNodes:
                 retriever.add_nodes(nodes) if way == "add" else asyncio.run(retriever.aadd_nodes(nodes))
             assert store.count() == 0
 
-    @pytest.mark.parametrize("nodes", ["text", TextNode(text="a"), {"a": 1}, None, 3], ids=repr)
+    @pytest.mark.parametrize(
+        "nodes", ["text", pytest.param(TextNode(text="a"), id="node"), {"a": 1}, None, 3], ids=repr
+    )
     def test_what_is_no_list_of_nodes_is_refused(self, tiny: ColBERT, nodes: Any) -> None:
         with LocalStore(tiny) as store, pytest.raises(ArgumentError, match=r"nodes: got \w+, wanted a list of nodes"):
             ColBERTRetriever(store).add_nodes(nodes)

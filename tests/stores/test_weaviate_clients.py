@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import http.server
 import json
-import os
 import pickle
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,18 +74,28 @@ def test_a_store_stays_in_its_process(open_weaviate: Open, weaviate_name: str) -
             attempt(store)
 
 
-def test_a_store_after_a_fork(open_weaviate: Open) -> None:
-    """gRPC opens its channels again in the child."""
-    store = open_weaviate()
-    store.upsert(random_documents(3, DIM))
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os._exit(10 + store.count() + len(store.search("text")))
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 16
+def test_a_store_after_a_fork(
+    open_weaviate: Open, weaviate_server: WeaviateServer, weaviate_name: str, goldens: Path
+) -> None:
+    """gRPC opens its channels again in the child: in a process of its own, since it does not where gRPC also serves."""
+    open_weaviate().upsert(random_documents(3, DIM))
+    script = """
+import os, sys, weaviate
+from chandelier import ColBERT
+from chandelier.weaviate import WeaviateStore
+http, grpc, name, model = sys.argv[1:]
+with weaviate.connect_to_local(host="127.0.0.1", port=int(http), grpc_port=int(grpc), skip_init_checks=True) as client:
+    store = WeaviateStore(client, name, ColBERT(model))
     assert store.count() == len(store.search("text")) == 3
+    child = os.fork()
+    if child == 0:
+        os._exit(10 + store.count() + len(store.search("text")))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 16
+    assert store.count() == len(store.search("text")) == 3
+"""
+    ports = [str(weaviate_server.http_port), str(weaviate_server.grpc_port)]
+    model = goldens / "a_bert_pylate" / "checkpoint"
+    subprocess.run([sys.executable, "-c", script, *ports, weaviate_name, model], check=True, timeout=60)
 
 
 class FalseServer(http.server.ThreadingHTTPServer):
