@@ -233,12 +233,14 @@ def locked(folder: Path) -> int:
     """A descriptor that locks the folder until its last copy is closed, or an error: a second server there hangs."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise RuntimeError(f"{folder}: a Weaviate runs over this folder already") from None
-    return lock
+    for _ in range(20):  # what looked after a server that was killed ends a moment later
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            time.sleep(0.1)
+    os.close(lock)
+    raise RuntimeError(f"{folder}: a Weaviate runs over this folder already")
 
 
 def free_ports(count: int) -> int:

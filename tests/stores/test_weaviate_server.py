@@ -63,7 +63,7 @@ def test_a_folder_of_ours_stays(start_weaviate: type[WeaviateServer], tmp_path: 
         begin = time.monotonic()
         with pytest.raises(RuntimeError, match=rf"{tmp_path}: a Weaviate runs over this folder already"):
             start_weaviate(tmp_path)
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 10, "it is refused, and does not hang"
         assert len(client.collections.use("Documents")) == 1
 
 
