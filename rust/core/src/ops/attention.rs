@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use multiversion::multiversion;
 
 use super::lanes::fold_lanes;
-use super::{Matrix, Rows, Store, composed, fused, matmul};
+use super::{Matrix, Rows, Store, composed, fused, matmul, timed};
 use crate::batch::Batch;
 
 /// Which tokens of its own text a token may see, besides that nobody sees those behind the text's first `attended`:
@@ -69,11 +69,23 @@ pub fn attention(
     mask: Mask,
     batch: &Batch,
 ) -> Result<Tensor> {
-    if fused(q) {
-        q.apply_op3_no_bwd(k, v, &Attention { heads, mask, batch })
-    } else {
-        composed::attention(q, k, v, heads, mask, batch)
-    }
+    let flop = || {
+        let seen = |(_, rows, attended): (usize, usize, usize)| -> usize {
+            (0..rows).map(|row| mask.visible(row, attended).len()).sum()
+        };
+        4.0 * (heads.query * heads.size * batch.texts().map(seen).sum::<usize>()) as f64
+    };
+    timed(
+        || format!("attention {mask:?}, heads of {}", heads.size),
+        flop,
+        || {
+            if fused(q) {
+                q.apply_op3_no_bwd(k, v, &Attention { heads, mask, batch })
+            } else {
+                composed::attention(q, k, v, heads, mask, batch)
+            }
+        },
+    )
 }
 
 struct Attention<'a> {

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{Rows, composed, fused};
+use super::{Rows, composed, fused, timed_simple};
 use crate::batch::Batch;
 
 /// Word embeddings, and with them position and token type embeddings where a model has those; all tokens are of
@@ -85,6 +85,10 @@ impl Embedding {
 
     /// `[tokens, features]`.
     pub fn forward(&self, batch: &Batch) -> Result<Tensor> {
+        timed_simple("embedding", || self.compute(batch))
+    }
+
+    fn compute(&self, batch: &Batch) -> Result<Tensor> {
         let Some(places) = &self.places else {
             return if fused(&self.words) {
                 self.words.apply_op1_no_bwd(&Lookup { batch, places: None })

@@ -2,11 +2,13 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{Activation, Rows, composed, fused};
+use super::{Activation, Rows, composed, fused, timed_simple};
 
 /// `[tokens, 2 n] -> [tokens, n]`: the activation of the first half of every row, times the second half.
 pub fn gate(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    if fused(x) { x.apply_op1_no_bwd(&Gate(activation)) } else { composed::gate(x, activation) }
+    timed_simple("gate", || {
+        if fused(x) { x.apply_op1_no_bwd(&Gate(activation)) } else { composed::gate(x, activation) }
+    })
 }
 
 struct Gate(Activation);

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use multiversion::multiversion;
 
 use super::lanes::fold_lanes;
-use super::{Rows, composed, fused};
+use super::{Rows, composed, fused, timed_simple};
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias`, row by row.
 pub struct LayerNorm {
@@ -32,11 +32,13 @@ impl LayerNorm {
 
     /// `[tokens, features] -> [tokens, features]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if fused(x) {
-            x.apply_op1_no_bwd(self)
-        } else {
-            composed::layer_norm(x, &self.weight, self.bias.as_ref(), self.eps)
-        }
+        timed_simple("layer norm", || {
+            if fused(x) {
+                x.apply_op1_no_bwd(self)
+            } else {
+                composed::layer_norm(x, &self.weight, self.bias.as_ref(), self.eps)
+            }
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::{Activation, Matrix, Rows, Store, composed, fused, matmul};
+use super::{Activation, Matrix, Rows, Store, composed, fused, matmul, timed};
 use crate::memory;
 
 /// Columns of a panel. The product streams through one panel after the other, which for the few rows of a query is
@@ -90,22 +90,31 @@ impl Linear {
 
     /// `[tokens, in_features] -> [tokens, out_features]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match &self.form {
+        self.timed(x, || match &self.form {
             Form::Packed { panels, bias } => x.apply_op1_no_bwd(&Packed { linear: self, panels, bias }),
             Form::Plain { weight, bias } => composed::linear(x, weight, bias.as_ref(), self.activation, None),
-        }
+        })
     }
 
     /// The same, with `residual [tokens, out_features]` added after the activation.
     pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        match &self.form {
+        self.timed(x, || match &self.form {
             Form::Packed { panels, bias } => {
                 x.apply_op2_no_bwd(residual, &Packed { linear: self, panels, bias })
             }
             Form::Plain { weight, bias } => {
                 composed::linear(x, weight, bias.as_ref(), self.activation, Some(residual))
             }
-        }
+        })
+    }
+
+    fn timed<T>(&self, x: &Tensor, call: impl FnOnce() -> T) -> T {
+        let Self { in_features, out_features, activation, .. } = *self;
+        let name = || match activation {
+            Activation::Identity => format!("linear {in_features} -> {out_features}"),
+            _ => format!("linear {in_features} -> {out_features} {}", activation.name()),
+        };
+        timed(name, || 2.0 * (x.elem_count() * out_features) as f64, call)
     }
 }
 

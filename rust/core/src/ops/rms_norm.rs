@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use multiversion::multiversion;
 
 use super::lanes::fold_lanes;
-use super::{Rows, composed, fused};
+use super::{Rows, composed, fused, timed_simple};
 
 /// `x / sqrt(mean(x^2) + eps) * weight`, over every run of as many columns as there are weights: a whole row, or one
 /// head after the other.
@@ -26,7 +26,9 @@ impl RmsNorm {
 
     /// `[tokens, n * features] -> ` the same.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if fused(x) { x.apply_op1_no_bwd(self) } else { composed::rms_norm(x, &self.weight, self.eps) }
+        timed_simple("rms norm", || {
+            if fused(x) { x.apply_op1_no_bwd(self) } else { composed::rms_norm(x, &self.weight, self.eps) }
+        })
     }
 }
 

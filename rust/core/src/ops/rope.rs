@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{Rows, composed, fused};
+use super::{Rows, composed, fused, timed_simple};
 use crate::batch::Batch;
 
 /// Rotates the two halves of every head by an angle that grows with the token's position in its own text.
@@ -36,6 +36,10 @@ impl Rope {
 
     /// `[tokens, heads * head_size] -> ` the same, every head rotated.
     pub fn forward(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+        timed_simple("rope", || self.compute(x, batch))
+    }
+
+    fn compute(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
         let table = self.table(batch.texts().map(|(_, rows, _)| rows).max().unwrap_or(0));
         if fused(x) {
             return x.apply_op1_no_bwd(&Rotation { table: &table, half: self.frequencies.len(), batch });

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{Rows, composed, fused};
+use super::{Rows, composed, fused, timed_simple};
 use crate::batch::Batch;
 
 /// A causal convolution along the tokens of every text, one small filter a feature, gated on both sides.
@@ -32,6 +32,10 @@ impl ShortConv {
     /// `[tokens, 3 features] -> [tokens, features]`: of the three parts of a row, the first gates the third before the
     /// convolution and the second gates its result.
     pub fn forward(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+        timed_simple("short convolution", || self.compute(x, batch))
+    }
+
+    fn compute(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
         if fused(x) {
             x.apply_op1_no_bwd(&Convolution { conv: self, batch })
         } else {
