@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::error::{Error, Result};
+use crate::kernels;
 
 /// A device by its name: `"cpu"`, `"cuda"`, `"cuda:1"` or `"metal"`.
 ///
@@ -159,16 +160,10 @@ impl Compute {
     }
 }
 
-/// The instructions that the float32 kernels use on this processor.
-pub fn kernels() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
-            return "f32: avx512";
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return "f32: avx2+fma";
-        }
-    }
-    "f32: portable"
+/// The instructions that encoders compute with on this processor, or that `CHANDELIER_SIMD` named when the first asked.
+///
+/// # Errors
+/// [`Error::Argument`] if it names what this processor does not have.
+pub fn kernels() -> Result<String> {
+    Ok(format!("f32: {}", kernels::selected()?.name()))
 }

@@ -2,7 +2,7 @@
 //! faults instead of 11,000.
 
 /// An empty vector with room for `len` values.
-pub(crate) fn reserve(len: usize) -> Vec<f32> {
+pub(crate) fn reserve<T>(len: usize) -> Vec<T> {
     let values = Vec::with_capacity(len);
     advise(&values);
     values

@@ -11,7 +11,7 @@ use crate::checkpoint::{self, Format, Knobs, Provenance, Spec, TokenizerFiles};
 use crate::device::{Compute, Device, Dtype};
 use crate::encoder::{self, Encoder};
 use crate::error::{Error, Result};
-use crate::kernels::{Cpu, default_threads};
+use crate::kernels::{self, Cpu, default_threads};
 use crate::maxsim::top_k;
 use crate::multivectors::MultiVectors;
 use crate::pool::{Pooling, pool_tokens};
@@ -125,6 +125,8 @@ impl ColBert {
         if threads == 0 {
             return Err(Error::argument("threads", 0, "at least 1, or none for all cores"));
         }
+        // What names instructions that do not exist is told of here, as the argument that it is.
+        kernels::selected()?;
         let compute = Compute::open(options.device, options.dtype, threads)?;
         let spec = Spec::read(path, projection, &options.knobs)?;
         // The tokenizer takes about as long to read as the weights, so both are read at once.

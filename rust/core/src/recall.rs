@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use crate::error::{Error, Result};
 use crate::kernels::Cpu;
-use crate::ops::{Matrix, Store, matmul};
+use crate::ops::{Matrix, matmul};
 use crate::queue::{self, GoOn, Observer};
 
 /// Queries that a thread takes at a time.
@@ -80,7 +80,7 @@ impl Candidates {
             for (block, vectors) in vectors.chunks(BLOCK * size).enumerate() {
                 let width = vectors.len() / size;
                 let (a, b) = (Matrix::rows(queries, size), Matrix::rows(vectors, size).transposed());
-                matmul((height, size, width), a, b, (&mut products, width), Store::Scaled(1.0));
+                matmul((height, size, width), a, b, (&mut products, width), 1.0);
                 for (found, products) in found.iter_mut().zip(products.chunks_exact(width)) {
                     for (index, product) in products.iter().enumerate() {
                         keep(found, depth, *product, seen + block * BLOCK + index)?;

@@ -1,5 +1,52 @@
 //! One register of float32 numbers of each kind of processor.
 
+use super::{Path, Simd};
+
+/// A loop that is written once for all registers.
+pub(super) trait Kernel {
+    /// # Safety
+    /// The instructions of `V` exist, and what else the kernel asks for. It is to be inlined, as all that it calls: only
+    /// then it is compiled for the instructions.
+    unsafe fn run<V: Lanes>(self);
+}
+
+impl Simd {
+    /// Runs a kernel in the widest registers.
+    ///
+    /// # Safety
+    /// What the kernel asks for besides the instructions, which a `Simd` proves.
+    pub(super) unsafe fn run(self, kernel: impl Kernel) {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f")]
+        unsafe fn avx512(kernel: impl Kernel) {
+            // SAFETY: the caller's promise.
+            unsafe { kernel.run::<std::arch::x86_64::__m512>() }
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn avx2(kernel: impl Kernel) {
+            // SAFETY: the caller's promise.
+            unsafe { kernel.run::<std::arch::x86_64::__m256>() }
+        }
+
+        // SAFETY: the caller's promise, and that a `Simd` is held.
+        unsafe {
+            match self.0 {
+                #[cfg(target_arch = "x86_64")]
+                Path::Avx512 => avx512(kernel),
+                #[cfg(target_arch = "x86_64")]
+                Path::Avx2 => avx2(kernel),
+                #[cfg(target_arch = "aarch64")]
+                Path::Neon => kernel.run::<std::arch::aarch64::float32x4_t>(),
+                #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+                Path::Simd128 => kernel.run::<std::arch::wasm32::v128>(),
+                Path::Portable => kernel.run::<Plain>(),
+            }
+        }
+    }
+}
+
 /// A register of [`WIDTH`](Lanes::WIDTH) numbers.
 ///
 /// # Safety
@@ -7,6 +54,8 @@
 /// `splat`), and need no alignment.
 pub(super) trait Lanes: Copy {
     const WIDTH: usize;
+    /// How many rows of two registers of sums each leave room for the operands.
+    const ROWS: usize;
 
     unsafe fn zero() -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -15,8 +64,17 @@ pub(super) trait Lanes: Copy {
     unsafe fn store(self, to: *mut f32);
     /// `self + a * b`.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
-    /// The larger of the two; of NaN either.
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn div(self, other: Self) -> Self;
+    /// The larger of the two; `other` if one is NaN, so that a NaN there comes out.
     unsafe fn max(self, other: Self) -> Self;
+    /// The smaller of the two; `other` if one is NaN.
+    unsafe fn min(self, other: Self) -> Self;
+    /// Adds the low bits of `whole` to the exponent: `self * 2^n`, where `whole` is `n + 1.5 * 2^23` and the result a
+    /// normal number.
+    unsafe fn scale_exponent(self, whole: Self) -> Self;
     /// Asks for the cache line of an address, which may be any.
     #[inline(always)]
     fn prefetch(_address: *const f32) {}
@@ -25,9 +83,11 @@ pub(super) trait Lanes: Copy {
 /// Implements [`Lanes`] by the names of intrinsics; what they are called is all that differs.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! lanes {
-    ($register:ty, $width:literal, $zero:expr, $load:ident, $splat:expr, $store:ident, $fma:expr, $max:ident, $prefetch:expr) => {
+    ($register:ty, $width:literal, $rows:literal, $zero:expr, $load:ident, $splat:expr, $store:ident, $fma:expr,
+        [$($name:ident: $two:expr),*], $prefetch:expr) => {
         impl Lanes for $register {
             const WIDTH: usize = $width;
+            const ROWS: usize = $rows;
 
             #[inline(always)]
             unsafe fn zero() -> Self {
@@ -59,11 +119,11 @@ macro_rules! lanes {
                 unsafe { $fma(self, a, b) }
             }
 
-            #[inline(always)]
-            unsafe fn max(self, other: Self) -> Self {
+            $(#[inline(always)]
+            unsafe fn $name(self, other: Self) -> Self {
                 // SAFETY: the caller vouches for the instruction.
-                unsafe { $max(self, other) }
-            }
+                unsafe { $two(self, other) }
+            })*
 
             #[inline(always)]
             fn prefetch(address: *const f32) {
@@ -87,13 +147,17 @@ mod x86 {
 
     #[rustfmt::skip]
     lanes!(
-        __m512, 16, _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
-        |sum, a, b| _mm512_fmadd_ps(a, b, sum), _mm512_max_ps, prefetch
+        __m512, 16, 12, _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        |sum, a, b| _mm512_fmadd_ps(a, b, sum),
+        [add: _mm512_add_ps, sub: _mm512_sub_ps, mul: _mm512_mul_ps, div: _mm512_div_ps, max: _mm512_max_ps, min: _mm512_min_ps,
+         scale_exponent: |x, whole| _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32::<23>(_mm512_castps_si512(whole))))], prefetch
     );
     #[rustfmt::skip]
     lanes!(
-        __m256, 8, _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
-        |sum, a, b| _mm256_fmadd_ps(a, b, sum), _mm256_max_ps, prefetch
+        __m256, 8, 6, _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
+        |sum, a, b| _mm256_fmadd_ps(a, b, sum),
+        [add: _mm256_add_ps, sub: _mm256_sub_ps, mul: _mm256_mul_ps, div: _mm256_div_ps, max: _mm256_max_ps, min: _mm256_min_ps,
+         scale_exponent: |x, whole| _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32::<23>(_mm256_castps_si256(whole))))], prefetch
     );
 }
 
@@ -105,8 +169,12 @@ mod arm {
 
     #[rustfmt::skip]
     lanes!(
-        float32x4_t, 4, vdupq_n_f32(0.0), vld1q_f32, vdupq_n_f32, vst1q_f32,
-        vfmaq_f32, vmaxq_f32, |_| ()
+        float32x4_t, 4, 12, vdupq_n_f32(0.0), vld1q_f32, vdupq_n_f32, vst1q_f32,
+        vfmaq_f32,
+        [add: vaddq_f32, sub: vsubq_f32, mul: vmulq_f32, div: vdivq_f32, max: vmaxq_f32, min: vminq_f32,
+         scale_exponent: |x, whole| vreinterpretq_f32_s32(vaddq_s32(
+            vreinterpretq_s32_f32(x), vshlq_n_s32::<23>(vreinterpretq_s32_f32(whole))))],
+        |_| ()
     );
 }
 
@@ -118,6 +186,7 @@ mod wasm {
 
     impl Lanes for v128 {
         const WIDTH: usize = 4;
+        const ROWS: usize = 6;
 
         #[inline(always)]
         unsafe fn zero() -> Self {
@@ -148,8 +217,38 @@ mod wasm {
         }
 
         #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            f32x4_add(self, other)
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            f32x4_sub(self, other)
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            f32x4_mul(self, other)
+        }
+
+        #[inline(always)]
+        unsafe fn div(self, other: Self) -> Self {
+            f32x4_div(self, other)
+        }
+
+        #[inline(always)]
         unsafe fn max(self, other: Self) -> Self {
-            f32x4_pmax(self, other)
+            f32x4_pmax(other, self)
+        }
+
+        #[inline(always)]
+        unsafe fn min(self, other: Self) -> Self {
+            f32x4_pmin(other, self)
+        }
+
+        #[inline(always)]
+        unsafe fn scale_exponent(self, whole: Self) -> Self {
+            i32x4_add(self, i32x4_shl(whole, 23))
         }
     }
 }
@@ -160,6 +259,7 @@ pub(super) struct Plain([f32; 4]);
 
 impl Lanes for Plain {
     const WIDTH: usize = 4;
+    const ROWS: usize = 6;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -191,9 +291,45 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        self.with(other, |x, y| x + y)
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        self.with(other, |x, y| x - y)
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        self.with(other, |x, y| x * y)
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        self.with(other, |x, y| x / y)
+    }
+
+    #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        let larger = |x: f32, y: f32| if x > y { x } else { y };
+        self.with(other, |x, y| if x > y { x } else { y })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        self.with(other, |x, y| if x < y { x } else { y })
+    }
+
+    #[inline(always)]
+    unsafe fn scale_exponent(self, whole: Self) -> Self {
+        self.with(whole, |x, n| f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23)))
+    }
+}
+
+impl Plain {
+    #[inline(always)]
+    fn with(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         let ([x0, x1, x2, x3], [y0, y1, y2, y3]) = (self.0, other.0);
-        Self([larger(x0, y0), larger(x1, y1), larger(x2, y2), larger(x3, y3)])
+        Self([f(x0, y0), f(x1, y1), f(x2, y2), f(x3, y3)])
     }
 }

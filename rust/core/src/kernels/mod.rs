@@ -1,15 +1,26 @@
 //! Products of small matrices in the widest registers that the processor has.
 //!
-//! [`Simd`] says which instructions; `lanes` is one register of each kind, `tile` the loop that is written once for all
-//! of them, and `panels` the door: rows packed once and multiplied with many others. `halves` widens float16.
+//! [`Simd`] says which instructions, and `lanes` is one register of each kind; loops are written once for all of them.
+//! For MaxSim `tile` is the loop, and `panels` the door: rows packed once and multiplied with many others. For encoders
+//! `block` is the loop, `layer` a linear layer, and `curves` what is applied to every number; `gate` multiplies by it.
+//! `halves` widens float16.
 
+mod block;
+mod curves;
+mod gate;
 mod halves;
 mod lanes;
+mod layer;
 mod panels;
+mod rows;
 mod tile;
 
+pub use curves::Activation;
+pub(crate) use gate::gate;
 pub(crate) use halves::widen;
+pub(crate) use layer::Layer;
 pub(crate) use panels::Panels;
+pub(crate) use rows::Rows;
 
 use std::sync::OnceLock;
 
@@ -65,6 +76,21 @@ impl Simd {
         paths.into_iter().map(Self).collect()
     }
 
+    fn choose() -> Result<Self> {
+        let available = Simd::available();
+        match std::env::var_os(VARIABLE) {
+            None => Ok(available[0]),
+            Some(name) => available.iter().copied().find(|simd| name == simd.name()).ok_or_else(|| {
+                let names: Vec<_> = available.iter().map(|simd| simd.name()).collect();
+                Error::argument(
+                    VARIABLE,
+                    format!("{name:?}"),
+                    format!("one of {names:?}, or no such variable"),
+                )
+            }),
+        }
+    }
+
     /// `"avx512"`, `"avx2"`, `"neon"`, `"simd128"` or `"portable"`.
     pub fn name(self) -> &'static str {
         match self.0 {
@@ -78,6 +104,21 @@ impl Simd {
             Path::Simd128 => "simd128",
             Path::Portable => "portable",
         }
+    }
+}
+
+/// The instructions that encoders compute with, chosen once for the process: as [`Cpu::detect`] chooses.
+///
+/// # Errors
+/// As [`Cpu::detect`].
+pub(crate) fn selected() -> Result<Simd> {
+    static SELECTED: OnceLock<Simd> = OnceLock::new();
+    match SELECTED.get() {
+        Some(simd) => Ok(*simd),
+        None => Ok(*SELECTED.get_or_init({
+            let simd = Simd::choose()?;
+            move || simd
+        })),
     }
 }
 
@@ -100,18 +141,7 @@ impl Cpu {
     /// # Errors
     /// [`Error::Argument`] if it names what this processor does not have.
     pub fn detect() -> Result<Self> {
-        let available = Simd::available();
-        let simd = match std::env::var_os(VARIABLE) {
-            None => available[0],
-            Some(name) => available.iter().copied().find(|simd| name == simd.name()).ok_or_else(|| {
-                let names: Vec<_> = available.iter().map(|simd| simd.name()).collect();
-                Error::argument(
-                    VARIABLE,
-                    format!("{name:?}"),
-                    format!("one of {names:?}, or no such variable"),
-                )
-            })?,
-        };
+        let simd = Simd::choose()?;
         Ok(Self { threads: default_threads(), simd })
     }
 }
@@ -121,4 +151,17 @@ impl Cpu {
 pub fn default_threads() -> usize {
     static THREADS: OnceLock<usize> = OnceLock::new();
     *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// For tests: numbers in -1..1 of no regular pattern.
+#[cfg(test)]
+fn numbers(seed: u32, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
 }

@@ -66,18 +66,7 @@ impl Panels {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Numbers in -1..1 of no regular pattern.
-    fn numbers(seed: u32, len: usize) -> Vec<f32> {
-        let mut state = seed.wrapping_mul(2_654_435_761) | 1;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..len).map(|_| next()).collect()
-    }
+    use crate::kernels::numbers;
 
     /// Sums in the order of the depth, with one rounding a step or with two.
     fn dot(x: &[f32], y: &[f32], fused: bool) -> f32 {

@@ -6,8 +6,9 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use multiversion::multiversion;
 
 use super::lanes::fold_lanes;
-use super::{Matrix, Rows, Store, composed, fused, matmul, timed};
+use super::{Matrix, composed, fused, matmul, rows, timed};
 use crate::batch::Batch;
+use crate::kernels::Rows;
 
 /// Which tokens of its own text a token may see, besides that nobody sees those behind the text's first `attended`:
 /// the mask tokens of an expanded query get rows of their own and are seen by nobody.
@@ -112,7 +113,7 @@ impl CustomOp3 for Attention<'_> {
         v: &CpuStorage,
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (q, k, v) = (Rows::new(q, q_layout)?, Rows::new(k, k_layout)?, Rows::new(v, v_layout)?);
+        let (q, k, v) = (rows(q, q_layout)?, rows(k, k_layout)?, rows(v, v_layout)?);
         let Heads { query, key_value, size } = self.heads;
         let sizes = [q.count, k.count, v.count];
         if query == 0
@@ -142,13 +143,7 @@ impl CustomOp3 for Attention<'_> {
                     let keys = Matrix::rows(&k.data[part(&k, seen.start, shared)..], k.stride);
                     let values = Matrix::rows(&v.data[part(&v, seen.start, shared)..], v.stride);
                     let sizes = (block.len(), size, seen.len());
-                    matmul(
-                        sizes,
-                        queries,
-                        keys.transposed(),
-                        (&mut weights, seen.len()),
-                        Store::Scaled(scale),
-                    );
+                    matmul(sizes, queries, keys.transposed(), (&mut weights, seen.len()), scale);
                     for (row, weights) in block.clone().zip(weights.chunks_exact_mut(seen.len())) {
                         let visible = self.mask.visible(row, attended);
                         let (before, after) = (visible.start - seen.start, visible.end - seen.start);
@@ -158,7 +153,7 @@ impl CustomOp3 for Attention<'_> {
                     }
                     let out = (&mut out[(start + first) * q.width + head * size..], q.width);
                     let sizes = (block.len(), seen.len(), size);
-                    matmul(sizes, Matrix::rows(&weights, seen.len()), values, out, Store::Scaled(1.0));
+                    matmul(sizes, Matrix::rows(&weights, seen.len()), values, out, 1.0);
                 }
             }
         }

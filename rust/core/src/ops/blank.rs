@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{Rows, composed, fused};
+use super::{composed, fused, rows};
 use crate::batch::Batch;
 
 /// `[tokens, features]` with the rows that are not attended to made zero.
@@ -24,7 +24,7 @@ impl CustomOp1 for Blank<'_> {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = Rows::new(storage, layout)?;
+        let x = rows(storage, layout)?;
         if x.count != self.0.ids().len() {
             candle_core::bail!("blank unattended: got {} rows for {} tokens", x.count, self.0.ids().len())
         }

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{Rows, composed, fused, timed_simple};
+use super::{composed, fused, rows, timed_simple};
 use crate::batch::Batch;
 
 /// Word embeddings, and with them position and token type embeddings where a model has those; all tokens are of
@@ -140,7 +140,7 @@ impl CustomOp1 for Lookup<'_> {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let words = Rows::new(storage, layout)?;
+        let words = rows(storage, layout)?;
         let ids = self.batch.ids();
         let mut out = Vec::with_capacity(ids.len() * words.width);
         for (index, &id) in ids.iter().enumerate() {

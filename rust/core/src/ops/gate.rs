@@ -2,7 +2,8 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{Activation, Rows, composed, fused, timed_simple};
+use super::{Activation, composed, fused, rows, simd, timed_simple};
+use crate::kernels;
 
 /// `[tokens, 2 n] -> [tokens, n]`: the activation of the first half of every row, times the second half.
 pub fn gate(x: &Tensor, activation: Activation) -> Result<Tensor> {
@@ -19,19 +20,13 @@ impl CustomOp1 for Gate {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = Rows::new(storage, layout)?;
+        let x = rows(storage, layout)?;
         let half = x.width / 2;
         if half * 2 != x.width {
             candle_core::bail!("gate: got rows of {}, wanted an even number", x.width)
         }
-        let mut out = Vec::with_capacity(x.count * half);
-        for index in 0..x.count {
-            let (input, gate) = x.row(index).split_at(half);
-            let start = out.len();
-            out.extend_from_slice(input);
-            self.0.apply(&mut out[start..]);
-            out[start..].iter_mut().zip(gate).for_each(|(y, g)| *y *= g);
-        }
+        let mut out = vec![0.0; x.count * half];
+        kernels::gate(simd()?, self.0, x, &mut out);
         Ok((CpuStorage::F32(out), Shape::from((x.count, half))))
     }
 }

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use multiversion::multiversion;
 
 use super::lanes::fold_lanes;
-use super::{Rows, composed, fused, timed_simple};
+use super::{composed, fused, rows, timed_simple};
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias`, row by row.
 pub struct LayerNorm {
@@ -48,7 +48,7 @@ impl CustomOp1 for LayerNorm {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = Rows::new(storage, layout)?;
+        let x = rows(storage, layout)?;
         if x.width != self.host_weight.len() {
             candle_core::bail!("layer norm of {} features: got rows of {}", self.host_weight.len(), x.width)
         }

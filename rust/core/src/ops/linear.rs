@@ -2,12 +2,9 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::{Activation, Matrix, Rows, Store, composed, fused, matmul, timed};
+use super::{Activation, composed, fused, rows, simd, timed};
+use crate::kernels::{Layer, Rows};
 use crate::memory;
-
-/// Columns of a panel. The product streams through one panel after the other, which for the few rows of a query is
-/// half as fast again as striding through the whole matrix, and for many rows costs nothing.
-const PANEL: usize = 64;
 
 /// A linear layer with its bias and activation. The weights are held as the kernel wants them, so what went in
 /// cannot be read back.
@@ -19,8 +16,8 @@ pub struct Linear {
 }
 
 enum Form {
-    /// The transposed weight in panels of [`PANEL`] columns, each `[in_features, columns]` and contiguous.
-    Packed { panels: Vec<f32>, bias: Option<Vec<f32>> },
+    /// As the kernel wants them.
+    Packed(Layer),
     /// As the checkpoint stores it.
     Plain { weight: Tensor, bias: Option<Tensor> },
 }
@@ -79,7 +76,9 @@ impl Linear {
                 "linear: got {values} values for {in_features} inputs, or a bias of another size"
             )
         }
-        let form = Form::Packed { panels: pack(weights, in_features), bias };
+        let rows: Vec<&[f32]> = weights.iter().flat_map(|weight| weight.chunks_exact(in_features)).collect();
+        let panels = memory::reserve(Layer::lines(in_features, out_features));
+        let form = Form::Packed(Layer::pack(simd()?, &rows, bias.as_deref(), activation, panels));
         Ok(Self { form, in_features, out_features, activation })
     }
 
@@ -91,7 +90,7 @@ impl Linear {
     /// `[tokens, in_features] -> [tokens, out_features]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.timed(x, || match &self.form {
-            Form::Packed { panels, bias } => x.apply_op1_no_bwd(&Packed { linear: self, panels, bias }),
+            Form::Packed(layer) => x.apply_op1_no_bwd(&Apply(layer)),
             Form::Plain { weight, bias } => composed::linear(x, weight, bias.as_ref(), self.activation, None),
         })
     }
@@ -99,9 +98,7 @@ impl Linear {
     /// The same, with `residual [tokens, out_features]` added after the activation.
     pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         self.timed(x, || match &self.form {
-            Form::Packed { panels, bias } => {
-                x.apply_op2_no_bwd(residual, &Packed { linear: self, panels, bias })
-            }
+            Form::Packed(layer) => x.apply_op2_no_bwd(residual, &Apply(layer)),
             Form::Plain { weight, bias } => {
                 composed::linear(x, weight, bias.as_ref(), self.activation, Some(residual))
             }
@@ -118,81 +115,32 @@ impl Linear {
     }
 }
 
-struct Packed<'a> {
-    linear: &'a Linear,
-    panels: &'a [f32],
-    bias: &'a Option<Vec<f32>>,
-}
+struct Apply<'a>(&'a Layer);
 
-impl Packed<'_> {
+impl Apply<'_> {
     fn run(&self, x: Rows, residual: Option<Rows>) -> Result<(CpuStorage, Shape)> {
-        let Linear { in_features, out_features: n, activation, .. } = *self.linear;
-        if x.width != in_features || residual.is_some_and(|r| (r.count, r.width) != (x.count, n)) {
+        let (inputs, outputs) = (self.0.inputs(), self.0.outputs());
+        if x.width != inputs || residual.is_some_and(|r| (r.count, r.width) != (x.count, outputs)) {
             candle_core::bail!(
-                "linear {in_features} -> {n}: got rows of {}, or a residual of another size",
+                "linear {inputs} -> {outputs}: got rows of {}, or a residual of another size",
                 x.width
             )
         }
-        // The product is accumulated over the bias.
-        let mut out = match self.bias {
-            Some(bias) => bias.repeat(x.count),
-            None => vec![0.0; x.count * n],
-        };
-        let a = Matrix::rows(x.data, x.stride);
-        for (index, panel) in self.panels.chunks(PANEL * in_features).enumerate() {
-            let columns = panel.len() / in_features;
-            let size = (x.count, in_features, columns);
-            let out = (&mut out[index * PANEL..], n);
-            matmul(size, a, Matrix::rows(panel, columns), out, Store::Added);
-        }
-        activation.apply(&mut out);
-        if let Some(residual) = residual {
-            for (index, row) in out.chunks_exact_mut(n).enumerate() {
-                row.iter_mut().zip(residual.row(index)).for_each(|(y, r)| *y += r);
-            }
-        }
-        Ok((CpuStorage::F32(out), Shape::from((x.count, n))))
+        Ok((CpuStorage::F32(self.0.apply(x, residual)), Shape::from((x.count, outputs))))
     }
 }
 
-/// `[out, in]` row after row, one weight behind the other -> panels.
-fn pack(weights: &[&[f32]], in_features: usize) -> Vec<f32> {
-    let rows: Vec<&[f32]> = weights.iter().flat_map(|weight| weight.chunks_exact(in_features)).collect();
-    let mut panels = memory::reserve(rows.len() * in_features);
-    for rows in rows.chunks(PANEL) {
-        append_transposed(rows, &mut panels);
-    }
-    panels
-}
-
-/// Appends the rows as columns. By way of a block that stays in the cache, so that neither side is read or written in
-/// single numbers.
-fn append_transposed(rows: &[&[f32]], panels: &mut Vec<f32>) {
-    const LINE: usize = 16;
-    let mut block = [0.0; LINE * PANEL];
-    let columns = rows.len();
-    let in_features = rows.first().map_or(0, |row| row.len());
-    for start in (0..in_features).step_by(LINE) {
-        let lines = LINE.min(in_features - start);
-        for (column, row) in rows.iter().enumerate() {
-            let values = &row[start..start + lines];
-            block[column..].iter_mut().step_by(columns).zip(values).for_each(|(place, x)| *place = *x);
-        }
-        panels.extend_from_slice(&block[..lines * columns]);
-    }
-}
-
-impl CustomOp1 for Packed<'_> {
+impl CustomOp1 for Apply<'_> {
     fn name(&self) -> &'static str {
         "linear"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, x_layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.run(Rows::new(x, x_layout)?, None)
+        self.run(rows(x, x_layout)?, None)
     }
 }
 
-impl CustomOp2 for Packed<'_> {
+impl CustomOp2 for Apply<'_> {
     fn name(&self) -> &'static str {
         "linear with residual"
     }
@@ -204,6 +152,6 @@ impl CustomOp2 for Packed<'_> {
         residual: &CpuStorage,
         residual_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.run(Rows::new(x, x_layout)?, Some(Rows::new(residual, residual_layout)?))
+        self.run(rows(x, x_layout)?, Some(rows(residual, residual_layout)?))
     }
 }

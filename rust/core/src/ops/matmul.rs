@@ -24,23 +24,14 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// What becomes of a product.
-#[derive(Clone, Copy)]
-pub(crate) enum Store {
-    /// It replaces what was there, times this.
-    Scaled(f32),
-    /// It is added to what was there.
-    Added,
-}
-
-/// `a [m, k]` times `b [k, n]` into `out`, whose rows of `n` elements stand `out_stride` apart. One thread: callers
+/// `a [m, k]` times `b [k, n]` times `scale`, into `out`, whose rows of `n` elements stand `out_stride` apart. One thread: callers
 /// work on many batches at once instead.
 pub(crate) fn matmul(
     (m, k, n): (usize, usize, usize),
     a: Matrix,
     b: Matrix,
     (out, out_stride): (&mut [f32], usize),
-    store: Store,
+    scale: f32,
 ) {
     assert!(
         a.holds(m, k) && b.holds(k, n) && out_stride >= n,
@@ -50,10 +41,6 @@ pub(crate) fn matmul(
         m * n == 0 || (m - 1) * out_stride + n <= out.len(),
         "a matrix product reaches beyond its result"
     );
-    let (scale, accumulate) = match store {
-        Store::Scaled(scale) => (scale, false),
-        Store::Added => (1.0, true),
-    };
     // SAFETY: the assertions above keep every element that gemm reads or writes inside the three slices, and `out`
     // is borrowed mutably, so it overlaps neither operand.
     unsafe {
@@ -64,7 +51,7 @@ pub(crate) fn matmul(
             out.as_mut_ptr(),
             1,
             out_stride as isize,
-            accumulate,
+            false,
             a.data.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,

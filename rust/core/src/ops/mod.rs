@@ -26,7 +26,7 @@ pub use embedding::{Embedding, Numbering};
 pub use gate::gate;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
-pub(crate) use matmul::{Matrix, Store, matmul};
+pub(crate) use matmul::{Matrix, matmul};
 pub use profile::{Spent, profile};
 use profile::{timed, timed_simple};
 pub use rms_norm::RmsNorm;
@@ -34,6 +34,8 @@ pub use rope::Rope;
 pub use short_conv::ShortConv;
 
 use candle_core::{CpuStorage, DType, Layout, Tensor};
+
+use crate::kernels::{self, Rows, Simd};
 
 /// Whether the float32 kernels of this module compute with the tensor; else candle's own operations do, in whatever
 /// precision and on whatever device it is.
@@ -43,25 +45,15 @@ fn fused(x: &Tensor) -> bool {
 
 /// The rows of a float32 tensor `[tokens, features]` whose rows are contiguous but may lie apart, as those of a
 /// column slice do.
-#[derive(Clone, Copy)]
-struct Rows<'a> {
-    data: &'a [f32],
-    count: usize,
-    width: usize,
-    stride: usize,
+fn rows<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<Rows<'a>> {
+    let (count, width) = layout.shape().dims2()?;
+    let [stride, 1] = *layout.stride() else {
+        candle_core::bail!("wanted contiguous rows, got strides {:?}", layout.stride())
+    };
+    Ok(Rows::new(&storage.as_slice::<f32>()?[layout.start_offset()..], count, width, stride))
 }
 
-impl<'a> Rows<'a> {
-    fn new(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<Self> {
-        let (count, width) = layout.shape().dims2()?;
-        let [stride, 1] = *layout.stride() else {
-            candle_core::bail!("wanted contiguous rows, got strides {:?}", layout.stride())
-        };
-        let data = &storage.as_slice::<f32>()?[layout.start_offset()..];
-        Ok(Self { data, count, width, stride })
-    }
-
-    fn row(&self, index: usize) -> &'a [f32] {
-        &self.data[index * self.stride..][..self.width]
-    }
+/// The instructions to compute with.
+fn simd() -> candle_core::Result<Simd> {
+    kernels::selected().map_err(candle_core::Error::wrap)
 }

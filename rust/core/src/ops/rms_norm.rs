@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use multiversion::multiversion;
 
 use super::lanes::fold_lanes;
-use super::{Rows, composed, fused, timed_simple};
+use super::{composed, fused, rows, timed_simple};
 
 /// `x / sqrt(mean(x^2) + eps) * weight`, over every run of as many columns as there are weights: a whole row, or one
 /// head after the other.
@@ -38,7 +38,7 @@ impl CustomOp1 for RmsNorm {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = Rows::new(storage, layout)?;
+        let x = rows(storage, layout)?;
         let features = self.host_weight.len();
         if !x.width.is_multiple_of(features) {
             candle_core::bail!("rms norm of {features} features: got rows of {}", x.width)

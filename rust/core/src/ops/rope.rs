@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{Rows, composed, fused, timed_simple};
+use super::{composed, fused, rows, timed_simple};
 use crate::batch::Batch;
 
 /// Rotates the two halves of every head by an angle that grows with the token's position in its own text.
@@ -83,7 +83,7 @@ impl CustomOp1 for Rotation<'_> {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = Rows::new(storage, layout)?;
+        let x = rows(storage, layout)?;
         let half = self.half;
         if x.width % (2 * half) != 0 || x.count != self.batch.ids().len() {
             candle_core::bail!("rope of heads of {}: got {} rows of {}", 2 * half, x.count, x.width)

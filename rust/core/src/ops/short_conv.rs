@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{Rows, composed, fused, timed_simple};
+use super::{composed, fused, rows, timed_simple};
 use crate::batch::Batch;
 
 /// A causal convolution along the tokens of every text, one small filter a feature, gated on both sides.
@@ -55,7 +55,7 @@ impl CustomOp1 for Convolution<'_> {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = Rows::new(storage, layout)?;
+        let x = rows(storage, layout)?;
         let n = self.conv.features;
         if x.width != 3 * n || x.count != self.batch.ids().len() {
             candle_core::bail!("short convolution of {n} features: got {} rows of {}", x.count, x.width)

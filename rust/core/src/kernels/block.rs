@@ -1,0 +1,96 @@
+//! The innermost loop of encoders: a few rows times a panel of packed columns, summed in registers.
+
+use super::lanes::Lanes;
+
+/// Columns of a panel, whatever the width of a register: 128 bytes a row of it.
+pub(super) const PANEL: usize = 32;
+
+/// The most rows of a block on any processor.
+pub(super) const MOST_ROWS: usize = 12;
+
+/// Rows times one panel.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    /// The first row, and how far apart rows stand.
+    pub(super) rows: *const f32,
+    pub(super) row_stride: usize,
+    /// Numbers of a row, and rows of the panel.
+    pub(super) depth: usize,
+    pub(super) panel: *const f32,
+    /// What is likely needed next, half as much as the panel; any address.
+    pub(super) ahead: *const f32,
+    /// Where the products go, `[rows, PANEL]`, and how far apart their rows stand.
+    pub(super) out: *mut f32,
+    pub(super) out_stride: usize,
+}
+
+impl Block {
+    /// Computes `count` rows of products, at most `V::ROWS`: each a sum in the order of the depth.
+    ///
+    /// # Safety
+    /// The instructions of `V` exist; `count` rows of `depth` numbers can be read, `depth` rows of [`PANEL`] of the panel,
+    /// and `count` rows of [`PANEL`] written.
+    #[inline(always)]
+    pub(super) unsafe fn run<V: Lanes>(self, count: usize) {
+        macro_rules! by_count {
+            ($($n:literal)*) => {
+                match count {
+                    // A count that the registers have no room for never comes, and is not compiled.
+                    $($n if $n <= V::ROWS => self.rows::<V, { $n }>(),)*
+                    _ => unreachable!("a block of {count} rows"),
+                }
+            };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { by_count!(1 2 3 4 5 6 7 8 9 10 11 12) }
+    }
+
+    #[inline(always)]
+    unsafe fn rows<V: Lanes, const R: usize>(self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for first in (0..PANEL).step_by(2 * V::WIDTH) {
+                self.columns::<V, R>(first);
+            }
+        }
+    }
+
+    /// Two registers of columns.
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // counted loops are unrolled whole, and the sums stay in registers
+    unsafe fn columns<V: Lanes, const R: usize>(self, first: usize) {
+        // SAFETY: the caller's promise; `first` leaves room for two registers.
+        unsafe {
+            let mut sums = [[V::zero(); 2]; R];
+            // Four pointers that step, and three rows addressed from each: more would not stay in registers. No index is
+            // computed in the loop, since that would be checked for overflow.
+            let offsets = [0, self.row_stride, 2 * self.row_stride];
+            let mut bases = [self.rows; 4];
+            for (index, base) in bases.iter_mut().enumerate() {
+                *base = self.rows.add((3 * index).min(R - 1) * self.row_stride);
+            }
+            let mut panel = self.panel.add(first);
+            let mut ahead = self.ahead;
+            for _ in 0..self.depth {
+                V::prefetch(ahead);
+                ahead = ahead.wrapping_add(PANEL / 2);
+                let columns = [V::load(panel), V::load(panel.add(V::WIDTH))];
+                panel = panel.add(PANEL);
+                for r in 0..R {
+                    let x = V::splat(bases[r / 3].add(offsets[r % 3]));
+                    sums[r][0] = sums[r][0].add_product(x, columns[0]);
+                    sums[r][1] = sums[r][1].add_product(x, columns[1]);
+                }
+                for base in &mut bases {
+                    *base = base.add(1);
+                }
+            }
+            let mut out = self.out.add(first);
+            for r in 0..R {
+                sums[r][0].store(out);
+                sums[r][1].store(out.add(V::WIDTH));
+                out = out.add(self.out_stride);
+            }
+        }
+    }
+}
