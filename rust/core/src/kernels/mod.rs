@@ -2,9 +2,10 @@
 //!
 //! [`Simd`] says which instructions, and `lanes` is one register of each kind; loops are written once for all of them.
 //! For MaxSim `tile` is the loop, and `panels` the door: rows packed once and multiplied with many others. For encoders
-//! `block` is the loop, `layer` a linear layer, and `curves` what is applied to every number; `gate` multiplies by it.
+//! `block` is the loop, `layer` a linear layer, `attention` one head of it, and `curves` what is applied to every number; `gate` multiplies by it.
 //! `halves` widens float16.
 
+mod attention;
 mod block;
 mod curves;
 mod gate;
@@ -15,6 +16,7 @@ mod panels;
 mod rows;
 mod tile;
 
+pub(crate) use attention::Attention;
 pub use curves::Activation;
 pub(crate) use gate::gate;
 pub(crate) use halves::widen;

@@ -3,12 +3,10 @@
 use std::ops::Range;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
-use multiversion::multiversion;
 
-use super::lanes::fold_lanes;
-use super::{Matrix, composed, fused, matmul, rows, timed};
+use super::{composed, fused, rows, simd, timed};
 use crate::batch::Batch;
-use crate::kernels::Rows;
+use crate::kernels;
 
 /// Which tokens of its own text a token may see, besides that nobody sees those behind the text's first `attended`:
 /// the mask tokens of an expanded query get rows of their own and are seen by nobody.
@@ -95,10 +93,6 @@ struct Attention<'a> {
     batch: &'a Batch,
 }
 
-/// Rows that are multiplied at once: enough to fill the product, few enough that the weights of a long text stay
-/// small and a window skips most of it.
-const BLOCK: usize = 256;
-
 impl CustomOp3 for Attention<'_> {
     fn name(&self) -> &'static str {
         "attention"
@@ -124,36 +118,17 @@ impl CustomOp3 for Attention<'_> {
         {
             candle_core::bail!("attention of {:?}: got {sizes:?} rows of {}", self.heads, q.width)
         }
-        let scale = 1.0 / (size as f32).sqrt();
         let mut out = vec![0.0; q.count * q.width];
-        let mut weights = Vec::new();
-        for (start, rows, attended) in self.batch.texts() {
-            for first in (0..rows).step_by(BLOCK) {
-                let block = first..rows.min(first + BLOCK);
-                let seen =
-                    self.mask.visible(first, attended).start..self.mask.visible(block.end - 1, attended).end;
-                if seen.is_empty() {
-                    continue;
-                }
-                weights.resize(block.len() * seen.len(), 0.0);
-                for head in 0..query {
-                    let part = |x: &Rows<'_>, row, head| x.stride * (start + row) + head * size;
-                    let shared = head / (query / key_value);
-                    let queries = Matrix::rows(&q.data[part(&q, first, head)..], q.stride);
-                    let keys = Matrix::rows(&k.data[part(&k, seen.start, shared)..], k.stride);
-                    let values = Matrix::rows(&v.data[part(&v, seen.start, shared)..], v.stride);
-                    let sizes = (block.len(), size, seen.len());
-                    matmul(sizes, queries, keys.transposed(), (&mut weights, seen.len()), scale);
-                    for (row, weights) in block.clone().zip(weights.chunks_exact_mut(seen.len())) {
-                        let visible = self.mask.visible(row, attended);
-                        let (before, after) = (visible.start - seen.start, visible.end - seen.start);
-                        weights[..before].fill(0.0);
-                        weights[after..].fill(0.0);
-                        softmax(&mut weights[before..after]);
-                    }
-                    let out = (&mut out[(start + first) * q.width + head * size..], q.width);
-                    let sizes = (block.len(), seen.len(), size);
-                    matmul(sizes, Matrix::rows(&weights, seen.len()), values, out, 1.0);
+        let mut head = kernels::Attention::new(simd()?);
+        for (start, rows, attended) in self.batch.texts().filter(|(_, rows, _)| *rows > 0) {
+            let visible = |row| self.mask.visible(row, attended);
+            for shared in 0..key_value {
+                let column = shared * size;
+                head.load(k.part(start, attended, column, size), v.part(start, attended, column, size));
+                let each = query / key_value;
+                for column in (shared * each..(shared + 1) * each).map(|head| head * size) {
+                    let queries = q.part(start, rows, column, size);
+                    head.attend(queries, &visible, &mut out[start * q.width + column..], q.width);
                 }
             }
         }
@@ -161,57 +136,9 @@ impl CustomOp3 for Attention<'_> {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+fma", "x86_64+avx2+fma"))]
-fn softmax(row: &mut [f32]) {
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let max = fold_lanes(row, f32::NEG_INFINITY, larger, larger);
-    for x in row.iter_mut() {
-        *x = exp(*x - max);
-    }
-    let scale = 1.0 / fold_lanes(row, 0.0, |sum, x| sum + x, |a, b| a + b);
-    for x in row {
-        *x *= scale;
-    }
-}
-
-/// `e^x` for `x <= 0`: `2^n` by its exponent bits, times a polynomial of `e^r` with `|r| <= ln 2 / 2` (the
-/// coefficients of Cephes' `expf`), within 2e-7 of the true value, relatively. Below -87 it is about 1e-38.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding 1.5 * 2^23 rounds to a whole number without a branch and leaves it in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    // Not `max`, which would turn a NaN of damaged weights into a number.
-    let x = if x < -87.0 { -87.0 } else { x };
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let e_r = p * r * r + r + 1.0;
-    // n lies in [-126, 0], so these are the exponent bits of a normal number.
-    let two_n = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
-    e_r * two_n
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exp_is_within_its_bound_everywhere() {
-        let worst = (0..=870_000)
-            .map(|i| -(i as f32) * 1e-4)
-            .map(|x| (f64::from(exp(x)) / libm::exp(f64::from(x)) - 1.0).abs())
-            .fold(0.0, f64::max);
-        assert!(worst < 2e-7, "{worst}");
-        assert!(exp(-1e9) < 1e-37);
-    }
 
     #[test]
     fn a_mask_shows_what_it_says() {
@@ -221,15 +148,5 @@ mod tests {
         assert_eq!(Mask::Window(2).visible(0, 5), 0..3);
         assert_eq!(Mask::Window(2).visible(6, 5), 4..5);
         assert!(Mask::Window(2).visible(7, 5).is_empty());
-    }
-
-    #[test]
-    fn softmax_of_odd_sizes_sums_to_one() {
-        softmax(&mut []);
-        for size in [1, 2, 15, 16, 17, 33] {
-            let mut row: Vec<f32> = (0..size).map(|i| (i as f32 * 0.7).sin() * 30.0).collect();
-            softmax(&mut row);
-            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
-        }
     }
 }

@@ -1,0 +1,308 @@
+//! Attention of one head inside one text.
+
+use std::ops::Range;
+
+use super::block::{Block, MOST_ROWS, PANEL};
+use super::curves::{exp2, number};
+use super::lanes::{Kernel, Lanes};
+use super::{Rows, Simd};
+
+/// Keys and values of one head of one text, packed for the queries of all its tokens.
+pub(crate) struct Attention {
+    simd: Simd,
+    tokens: usize,
+    size: usize,
+    /// Panels of [`PANEL`] tokens, `[size, PANEL]` each, the last filled up with zeros.
+    keys: Vec<f32>,
+    /// Panels of [`PANEL`] columns, `[tokens, PANEL]` each, the last filled up with zeros.
+    values: Vec<f32>,
+    /// The weights of a block of rows.
+    weights: Vec<f32>,
+}
+
+impl Attention {
+    /// Of nothing yet.
+    pub(crate) fn new(simd: Simd) -> Self {
+        Self { simd, tokens: 0, size: 0, keys: Vec::new(), values: Vec::new(), weights: Vec::new() }
+    }
+
+    /// Packs the keys and values of the tokens that are seen, in place of those before.
+    ///
+    /// # Panics
+    /// If they are not of the same size.
+    pub(crate) fn load(&mut self, keys: Rows, values: Rows) {
+        assert!((keys.count, keys.width) == (values.count, values.width), "keys and values differ in size");
+        (self.tokens, self.size) = (keys.count, keys.width);
+        self.keys.clear();
+        self.keys.resize(self.tokens.next_multiple_of(PANEL) * self.size, 0.0);
+        for (panel, first) in
+            self.keys.chunks_exact_mut(PANEL * self.size.max(1)).zip((0..self.tokens).step_by(PANEL))
+        {
+            let (lines, _) = panel.as_chunks_mut::<PANEL>();
+            for token in first..self.tokens.min(first + PANEL) {
+                lines.iter_mut().zip(keys.row(token)).for_each(|(line, x)| line[token - first] = *x);
+            }
+        }
+        self.values.clear();
+        for first in (0..self.size).step_by(PANEL) {
+            for token in 0..self.tokens {
+                let row = &values.row(token)[first..];
+                let mut line = [0.0; PANEL];
+                match row.first_chunk() {
+                    Some(whole) => line = *whole,
+                    None => line[..row.len()].copy_from_slice(row),
+                }
+                self.values.extend_from_slice(&line);
+            }
+        }
+    }
+
+    /// Writes `softmax(q k' / sqrt(size)) v` for every query to `out`, whose rows stand `stride` apart. `visible` says
+    /// which tokens a query sees, a range that neither begins nor ends earlier for a later query; with none to see, it
+    /// gives zeros.
+    ///
+    /// # Panics
+    /// If a query is not of the size of the keys, sees a token that is not there, or has no room in `out`.
+    pub(crate) fn attend(
+        &mut self,
+        queries: Rows,
+        visible: &dyn Fn(usize) -> Range<usize>,
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        if queries.count == 0 {
+            return;
+        }
+        assert!(
+            queries.width == self.size
+                && self.keys.len() == self.tokens.next_multiple_of(PANEL) * self.size
+                && self.values.len() == self.tokens * self.size.next_multiple_of(PANEL)
+                && stride >= self.size
+                && (queries.count - 1) * stride + self.size <= out.len(),
+            "the operands of attention do not fit together"
+        );
+        self.weights.resize(MOST_ROWS * self.tokens.next_multiple_of(PANEL), 0.0);
+        let simd = self.simd;
+        // SAFETY: the assertion, what `Rows` promises and the size of `weights` are what the kernel asks for.
+        unsafe { simd.run(Work { head: self, queries, visible, out, stride }) }
+    }
+}
+
+/// One call of [`Attention::attend`], whose sizes were checked.
+struct Work<'a> {
+    head: &'a mut Attention,
+    queries: Rows<'a>,
+    visible: &'a dyn Fn(usize) -> Range<usize>,
+    out: &'a mut [f32],
+    stride: usize,
+}
+
+impl Kernel for Work<'_> {
+    /// # Safety
+    /// The sizes are those that [`Attention::attend`] asserts.
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(mut self) {
+        let count = self.queries.count;
+        let blocks = count.div_ceil(V::ROWS);
+        for index in 0..blocks {
+            let rows = count * index / blocks..count * (index + 1) / blocks;
+            // SAFETY: the caller's promise; a block has at most `V::ROWS` rows.
+            unsafe { self.block::<V>(rows) }
+        }
+    }
+}
+
+impl Work<'_> {
+    /// # Safety
+    /// As [`Kernel::run`]; there are at most `V::ROWS` rows.
+    #[inline(always)]
+    unsafe fn block<V: Lanes>(&mut self, rows: Range<usize>) {
+        let seen = (self.visible)(rows.start).start..(self.visible)(rows.end - 1).end;
+        assert!(seen.end <= self.head.tokens, "a query sees a token that is not there");
+        let Attention { tokens, size, ref keys, ref values, ref mut weights, .. } = *self.head;
+        let first = seen.start / PANEL * PANEL;
+        let width = seen.end.next_multiple_of(PANEL) - first;
+        let mut shares = [0.0; MOST_ROWS];
+        // SAFETY: panels from `first` on hold `width` keys, since the tokens are at least `seen.end`; so many weights of
+        // every row fit, and of values there is a row for every token that is seen.
+        unsafe {
+            for column in (0..width).step_by(PANEL) {
+                let panel = keys.as_ptr().add((first + column) * size);
+                let block = Block {
+                    rows: self.queries.data.as_ptr().add(rows.start * self.queries.stride),
+                    row_stride: self.queries.stride,
+                    depth: size,
+                    panel,
+                    ahead: panel.wrapping_add(PANEL * size),
+                    out: weights.as_mut_ptr().add(column),
+                    out_stride: width,
+                };
+                block.run::<V>(rows.len());
+            }
+            let scale = 1.0 / (size as f32).sqrt();
+            for (row, share) in rows.clone().zip(&mut shares) {
+                let visible = (self.visible)(row);
+                let visible = visible.start - first.min(visible.start)..visible.end - first.min(visible.end);
+                let row = &mut weights[(row - rows.start) * width..][..width];
+                *share =
+                    if visible.is_empty() { 0.0 } else { 1.0 / softmax::<V>(row, visible.clone(), scale) };
+                row[..visible.start].fill(0.0);
+                row[visible.end.max(visible.start)..].fill(0.0);
+            }
+            let mut products = [0.0; MOST_ROWS * PANEL];
+            for column in (0..size).step_by(PANEL) {
+                let panel = values.as_ptr().add(column * tokens + seen.start * PANEL);
+                let block = Block {
+                    rows: weights.as_ptr().add(seen.start - first),
+                    row_stride: width,
+                    depth: seen.len(),
+                    panel,
+                    ahead: panel,
+                    out: products.as_mut_ptr(),
+                    out_stride: PANEL,
+                };
+                block.run::<V>(rows.len());
+                let columns = PANEL.min(size - column);
+                for ((row, products), share) in rows.clone().zip(products.as_chunks::<PANEL>().0).zip(shares)
+                {
+                    let out = &mut self.out[row * self.stride + column..][..columns];
+                    out.iter_mut().zip(products).for_each(|(y, sum)| *y = sum * share);
+                }
+            }
+        }
+    }
+}
+
+/// Makes scores into `exp(scale * (score - largest))` where they are visible, and of no use elsewhere; gives their sum. It
+/// is added up in [`PANEL`] lanes whatever the width of a register.
+///
+/// # Safety
+/// The instructions of `V` exist; the row is a multiple of [`PANEL`] long.
+#[inline(always)]
+unsafe fn softmax<V: Lanes>(row: &mut [f32], visible: Range<usize>, scale: f32) -> f32 {
+    row[..visible.start].fill(f32::NEG_INFINITY);
+    row[visible.end..].fill(f32::NEG_INFINITY);
+    let mut lanes = [f32::NEG_INFINITY; PANEL];
+    // SAFETY: every place is a whole register of the row or of the lanes.
+    unsafe {
+        for panel in row.chunks_exact(PANEL) {
+            for place in (0..PANEL).step_by(V::WIDTH) {
+                let lane = lanes.as_mut_ptr().add(place);
+                V::load(lane).max(V::load(panel.as_ptr().add(place))).store(lane);
+            }
+        }
+        let largest = joined(lanes, |x, y| if x > y { x } else { y });
+        let scale = scale * std::f32::consts::LOG2_E;
+        let (scale, shift) = (number::<V>(scale), number::<V>(-largest * scale));
+        lanes = [0.0; PANEL];
+        for panel in row.chunks_exact_mut(PANEL) {
+            for place in (0..PANEL).step_by(V::WIDTH) {
+                let (lane, at) = (lanes.as_mut_ptr().add(place), panel.as_mut_ptr().add(place));
+                let weight = exp2(shift.add_product(V::load(at), scale));
+                weight.store(at);
+                V::load(lane).add(weight).store(lane);
+            }
+        }
+    }
+    joined(lanes, |x, y| x + y)
+}
+
+/// Joins lanes half by half, so that no step waits for the one before.
+#[inline(always)]
+fn joined(mut lanes: [f32; PANEL], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = PANEL / 2;
+    while half > 0 {
+        for place in 0..half {
+            lanes[place] = join(lanes[place], lanes[place + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::numbers;
+
+    /// `[queries, size]`, by definition.
+    fn plain(
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        size: usize,
+        visible: &dyn Fn(usize) -> Range<usize>,
+    ) -> Vec<f64> {
+        let mut out = Vec::new();
+        for (index, query) in q.chunks_exact(size).enumerate() {
+            let mut row = vec![0.0; size];
+            let mut total = 0.0;
+            for token in visible(index) {
+                let key = &k[token * size..][..size];
+                let score: f64 = query.iter().zip(key).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+                let weight = (score / (size as f64).sqrt()).exp();
+                total += weight;
+                row.iter_mut().zip(&v[token * size..]).for_each(|(sum, v)| *sum += weight * f64::from(*v));
+            }
+            out.extend(row.iter().map(|sum| if total > 0.0 { sum / total } else { 0.0 }));
+        }
+        out
+    }
+
+    #[test]
+    fn every_path_is_the_float64_loop_at_every_size() {
+        for simd in Simd::available() {
+            for (count, size) in (1..=70).map(|n| (n, 1 + n * 23 % 80)) {
+                let (q, k, v) =
+                    (numbers(1, count * size), numbers(2, count * size), numbers(3, count * size));
+                let attended = 1 + count * 7 % count;
+                let full = |_: usize| 0..attended;
+                let causal = |row: usize| 0..attended.min(row + 1);
+                let window = |row: usize| {
+                    let end = attended.min(row + 4);
+                    row.saturating_sub(3).min(end)..end
+                };
+                for visible in [&full as &dyn Fn(usize) -> Range<usize>, &causal, &window] {
+                    let mut head = Attention::new(simd);
+                    // What was loaded before leaves nothing behind.
+                    head.load(Rows::new(&k, count / 2, size, size), Rows::new(&v, count / 2, size, size));
+                    head.load(Rows::new(&k, attended, size, size), Rows::new(&v, attended, size, size));
+                    let stride = size + 3;
+                    let mut out = vec![7.0; count * stride];
+                    head.attend(Rows::new(&q, count, size, size), visible, &mut out, stride);
+                    let want = plain(&q, &k, &v, size, visible);
+                    for (row, want) in want.chunks_exact(size).enumerate() {
+                        let got = &out[row * stride..][..size];
+                        let worst = got.iter().zip(want).map(|(x, y)| (f64::from(*x) - y).abs());
+                        let worst = worst.fold(0.0, f64::max);
+                        assert!(worst < 2e-6, "{} {count} x {size}, row {row}: {worst:e}", simd.name());
+                        assert!(out[row * stride + size..][..3].iter().all(|x| *x == 7.0));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_scores_and_tokens_that_nobody_sees_do_no_harm() {
+        for simd in Simd::available() {
+            let (q, mut k) = (vec![30.0; 8], vec![30.0; 40 * 8]);
+            k[8 * 3..].fill(-30.0);
+            let mut v = numbers(4, 40 * 8);
+            let run = |k: &[f32], v: &[f32], seen: usize| {
+                let mut head = Attention::new(simd);
+                head.load(Rows::new(k, 40, 8, 8), Rows::new(v, 40, 8, 8));
+                let mut out = vec![f32::NAN; 8];
+                head.attend(Rows::new(&q, 1, 8, 8), &|_| 0..seen, &mut out, 8);
+                out
+            };
+            let mean = |c: usize| (v[c] + v[8 + c] + v[16 + c]) / 3.0;
+            let got = run(&k, &v, 40);
+            assert!(got.iter().enumerate().all(|(c, x)| (x - mean(c)).abs() < 1e-6), "{got:?}");
+            let few = run(&k, &v, 20);
+            k[8 * 20..].fill(1e30);
+            v[8 * 20..].fill(1e30);
+            assert_eq!(run(&k, &v, 20), few);
+        }
+    }
+}
