@@ -74,7 +74,8 @@ profile: .venv/weights
 	$(BIN)/python tests/goldens/build_minilm.py --spec tests/goldens/r_minilm_real/build_minilm.json --out target/profile/minilm
 	PYTHONPATH=tests/benchmarks $(BIN)/python -c 'import corpus; print(*corpus.documents(600), sep="\n")' >target/profile/texts
 	peak=$$(target/release/examples/peak 1 | sed 's/.*gflop_per_cpu_s": \([0-9.]*\).*/\1/'); \
-		target/release/examples/profile target/profile/minilm target/profile/texts 5 "$$peak"
+		for dtype in float32 bfloat16 int8; do \
+			target/release/examples/profile target/profile/minilm target/profile/texts 5 "$$peak" $$dtype; done
 
 bench-maths: .venv/package
 	cargo build --release --locked -p chandelier --example peak

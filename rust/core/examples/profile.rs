@@ -1,7 +1,7 @@
 //! Where the time of encoding goes, operation by operation: what `make profile` prints.
 //!
 //! ```text
-//! cargo run --release -p chandelier --example profile -- MODEL_DIR TEXTS_FILE ROUNDS PEAK
+//! cargo run --release -p chandelier --example profile -- MODEL_DIR TEXTS_FILE ROUNDS PEAK DTYPE
 //! ```
 //!
 //! Encodes the lines of the file as documents on one thread, and prints of every operation the processor's time (the least of
@@ -17,13 +17,14 @@ use chandelier::{ColBert, OpenOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, file, rounds, peak] = arguments.as_slice() else {
-        return Err("usage: profile MODEL_DIR TEXTS_FILE ROUNDS PEAK".into());
+    let [folder, file, rounds, peak, dtype] = arguments.as_slice() else {
+        return Err("usage: profile MODEL_DIR TEXTS_FILE ROUNDS PEAK DTYPE".into());
     };
     let (rounds, peak): (usize, f64) = (rounds.parse()?, peak.parse()?);
     let texts = std::fs::read_to_string(file)?;
     let texts: Vec<&str> = texts.lines().collect();
-    let model = ColBert::open_with(folder, OpenOptions { threads: Some(1), ..Default::default() })?;
+    let options = OpenOptions { threads: Some(1), dtype: dtype.parse()?, ..Default::default() };
+    let model = ColBert::open_with(folder, options)?;
 
     let mut best: Vec<Spent> = Vec::new();
     let mut whole = f64::INFINITY;

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::error::{Error, Result};
-use crate::kernels;
+use crate::kernels::{self, Precision};
 
 /// A device by its name: `"cpu"`, `"cuda"`, `"cuda:1"` or `"metal"`.
 ///
@@ -76,10 +76,13 @@ pub enum Dtype {
     /// Exact to the reference.
     #[default]
     Float32,
-    /// Twice the speed and half the memory of a GPU, about three digits; GPUs only.
+    /// About three digits. On a GPU twice the speed and half the memory; on the CPU the layers' weights are kept and
+    /// multiplied so, and all else is float32.
     BFloat16,
-    /// The same with four digits and a narrow range; GPUs only.
+    /// Four digits and a narrow range; GPUs only.
     Float16,
+    /// Weights of the layers in a quarter of the memory, multiplied as whole numbers, and all else in float32; CPU only.
+    Int8,
     /// To check the others by: many times slower, and computed by candle's own operations on its own threads.
     Float64,
 }
@@ -88,10 +91,10 @@ impl std::str::FromStr for Dtype {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let all = [Self::Float32, Self::BFloat16, Self::Float16, Self::Float64];
+        let all = [Self::Float32, Self::BFloat16, Self::Float16, Self::Int8, Self::Float64];
         let found = all.into_iter().find(|dtype| dtype.to_string() == name);
         found.ok_or_else(|| {
-            let wanted = "\"float32\", \"bfloat16\" or \"float16\" (on a GPU), or \"float64\" (to check by)";
+            let wanted = "\"float32\", \"bfloat16\", \"int8\" (on the CPU), \"float16\" (on a GPU), or \"float64\" (to check by)";
             Error::argument("dtype", format!("{name:?}"), wanted)
         })
     }
@@ -103,6 +106,7 @@ impl std::fmt::Display for Dtype {
             Self::Float32 => "float32",
             Self::BFloat16 => "bfloat16",
             Self::Float16 => "float16",
+            Self::Int8 => "int8",
             Self::Float64 => "float64",
         })
     }
@@ -113,25 +117,33 @@ impl std::fmt::Display for Dtype {
 pub(crate) struct Compute {
     device: candle_core::Device,
     dtype: DType,
+    /// What linear layers of the CPU compute in, where all else is float32.
+    pub(crate) precision: Precision,
     /// Threads that load weights.
     pub(crate) threads: usize,
 }
 
 impl Default for Compute {
     fn default() -> Self {
-        Self { device: candle_core::Device::Cpu, dtype: DType::F32, threads: 1 }
+        Self {
+            device: candle_core::Device::Cpu,
+            dtype: DType::F32,
+            precision: Precision::Float32,
+            threads: 1,
+        }
     }
 }
 
 impl Compute {
     pub(crate) fn open(device: Device, dtype: Dtype, threads: usize) -> Result<Self> {
-        let half = matches!(dtype, Dtype::BFloat16 | Dtype::Float16);
-        if half && device == Device::Cpu {
-            return Err(Error::argument(
-                "dtype",
-                format!("\"{dtype}\""),
-                "\"float32\" on the CPU; half precision is for GPUs",
-            ));
+        let on_cpu = device == Device::Cpu;
+        let wanted = match dtype {
+            Dtype::Float16 if on_cpu => Some("\"float32\", \"bfloat16\" or \"int8\" on the CPU"),
+            Dtype::Int8 if !on_cpu => Some("\"float32\", \"bfloat16\" or \"float16\" on a GPU"),
+            _ => None,
+        };
+        if let Some(wanted) = wanted {
+            return Err(Error::argument("dtype", format!("\"{dtype}\""), wanted));
         }
         if dtype == Dtype::Float64 && device == Device::Metal {
             return Err(Error::argument(
@@ -140,13 +152,15 @@ impl Compute {
                 "\"float32\", \"bfloat16\" or \"float16\" on Metal",
             ));
         }
-        let dtype = match dtype {
-            Dtype::Float32 => DType::F32,
-            Dtype::BFloat16 => DType::BF16,
-            Dtype::Float16 => DType::F16,
-            Dtype::Float64 => DType::F64,
+        let (dtype, precision) = match dtype {
+            Dtype::BFloat16 if on_cpu => (DType::F32, Precision::BFloat16),
+            Dtype::Int8 => (DType::F32, Precision::Int8),
+            Dtype::Float32 => (DType::F32, Precision::Float32),
+            Dtype::BFloat16 => (DType::BF16, Precision::Float32),
+            Dtype::Float16 => (DType::F16, Precision::Float32),
+            Dtype::Float64 => (DType::F64, Precision::Float32),
         };
-        Ok(Self { device: device.open()?, dtype, threads })
+        Ok(Self { device: device.open()?, dtype, precision, threads })
     }
 
     /// Whether float32 values are computed with as they are, on the CPU.
@@ -165,5 +179,12 @@ impl Compute {
 /// # Errors
 /// [`Error::Argument`] if it names what this processor does not have.
 pub fn kernels() -> Result<String> {
-    Ok(format!("f32: {}", kernels::selected()?.name()))
+    let simd = kernels::selected()?;
+    let instructions = |precision| kernels::instructions(simd, precision);
+    Ok(format!(
+        "float32: {}, bfloat16: {}, int8: {}",
+        instructions(Precision::Float32),
+        instructions(Precision::BFloat16),
+        instructions(Precision::Int8)
+    ))
 }

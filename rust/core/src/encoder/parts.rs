@@ -176,10 +176,10 @@ fn load_linear(
         let biases =
             biases.map(|all| all.iter().map(Tensor::to_vec1).collect::<candle_core::Result<Vec<_>>>());
         let bias = biases.transpose()?.map(|parts| parts.concat());
-        return Ok(Linear::from_values(&values, inputs, bias, activation)?);
+        return Ok(Linear::from_values(&values, inputs, bias, activation, weights.precision())?);
     }
     let matrices = names().map(|(name, shape)| weights.get(&name, &shape)).collect::<Result<Vec<_>>>()?;
-    Ok(Linear::joined(&matrices, biases.as_deref(), activation)?)
+    Ok(Linear::joined(&matrices, biases.as_deref(), activation, weights.precision())?)
 }
 
 /// A layer norm `name` over `size` features.

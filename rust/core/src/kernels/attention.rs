@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::block::{Block, MOST_ROWS, PANEL};
 use super::curves::{exp2, number};
 use super::lanes::{Kernel, Lanes};
+use super::sums::Singles;
 use super::{Rows, Simd};
 
 /// Keys and values of one head of one text, packed for the queries of all its tokens.
@@ -127,17 +128,17 @@ impl Work<'_> {
         // every row fit, and of values there is a row for every token that is seen.
         unsafe {
             for column in (0..width).step_by(PANEL) {
-                let panel = keys.as_ptr().add((first + column) * size);
+                let panel = keys.as_ptr().add((first + column) * size).cast();
                 let block = Block {
-                    rows: self.queries.data.as_ptr().add(rows.start * self.queries.stride),
+                    rows: self.queries.data.as_ptr().add(rows.start * self.queries.stride).cast(),
                     row_stride: self.queries.stride,
                     depth: size,
                     panel,
                     ahead: panel.wrapping_add(PANEL * size),
-                    out: weights.as_mut_ptr().add(column),
+                    out: weights.as_mut_ptr().add(column).cast(),
                     out_stride: width,
                 };
-                block.run::<V>(rows.len());
+                block.run::<Singles<V>>(rows.len());
             }
             let scale = 1.0 / (size as f32).sqrt();
             for (row, share) in rows.clone().zip(&mut shares) {
@@ -149,19 +150,19 @@ impl Work<'_> {
                 row[..visible.start].fill(0.0);
                 row[visible.end.max(visible.start)..].fill(0.0);
             }
-            let mut products = [0.0; MOST_ROWS * PANEL];
+            let mut products = [0.0f32; MOST_ROWS * PANEL];
             for column in (0..size).step_by(PANEL) {
-                let panel = values.as_ptr().add(column * tokens + seen.start * PANEL);
+                let panel = values.as_ptr().add(column * tokens + seen.start * PANEL).cast();
                 let block = Block {
-                    rows: weights.as_ptr().add(seen.start - first),
+                    rows: weights.as_ptr().add(seen.start - first).cast(),
                     row_stride: width,
                     depth: seen.len(),
                     panel,
                     ahead: panel,
-                    out: products.as_mut_ptr(),
+                    out: products.as_mut_ptr().cast(),
                     out_stride: PANEL,
                 };
-                block.run::<V>(rows.len());
+                block.run::<Singles<V>>(rows.len());
                 let columns = PANEL.min(size - column);
                 for ((row, products), share) in rows.clone().zip(products.as_chunks::<PANEL>().0).zip(shares)
                 {

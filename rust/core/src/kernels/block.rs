@@ -1,42 +1,42 @@
 //! The innermost loop of encoders: a few rows times a panel of packed columns, summed in registers.
 
-use super::lanes::Lanes;
+use super::sums::Sums;
 
-/// Columns of a panel, whatever the width of a register: 128 bytes a row of it.
+/// Columns of a panel, whatever the width of a register and the precision: 128 bytes a row of it.
 pub(super) const PANEL: usize = 32;
 
 /// The most rows of a block on any processor.
 pub(super) const MOST_ROWS: usize = 12;
 
-/// Rows times one panel.
+/// Rows of words times one panel.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
     /// The first row, and how far apart rows stand.
-    pub(super) rows: *const f32,
+    pub(super) rows: *const u32,
     pub(super) row_stride: usize,
-    /// Numbers of a row, and rows of the panel.
+    /// Steps of a row, and rows of the panel.
     pub(super) depth: usize,
-    pub(super) panel: *const f32,
+    pub(super) panel: *const u32,
     /// What is likely needed next, half as much as the panel; any address.
-    pub(super) ahead: *const f32,
+    pub(super) ahead: *const u32,
     /// Where the products go, `[rows, PANEL]`, and how far apart their rows stand.
-    pub(super) out: *mut f32,
+    pub(super) out: *mut u32,
     pub(super) out_stride: usize,
 }
 
 impl Block {
-    /// Computes `count` rows of products, at most `V::ROWS`: each a sum in the order of the depth.
+    /// Computes `count` rows of products, at most `S::ROWS`: each a sum in the order of the depth.
     ///
     /// # Safety
-    /// The instructions of `V` exist; `count` rows of `depth` numbers can be read, `depth` rows of [`PANEL`] of the panel,
+    /// The instructions of `S` exist; `count` rows of `depth` steps can be read, `depth` rows of [`PANEL`] of the panel,
     /// and `count` rows of [`PANEL`] written.
     #[inline(always)]
-    pub(super) unsafe fn run<V: Lanes>(self, count: usize) {
+    pub(super) unsafe fn run<S: Sums>(self, count: usize) {
         macro_rules! by_count {
             ($($n:literal)*) => {
                 match count {
                     // A count that the registers have no room for never comes, and is not compiled.
-                    $($n if $n <= V::ROWS => self.rows::<V, { $n }>(),)*
+                    $($n if $n <= S::ROWS => self.rows::<S, { $n }>(),)*
                     _ => unreachable!("a block of {count} rows"),
                 }
             };
@@ -46,11 +46,11 @@ impl Block {
     }
 
     #[inline(always)]
-    unsafe fn rows<V: Lanes, const R: usize>(self) {
+    unsafe fn rows<S: Sums, const R: usize>(self) {
         // SAFETY: the caller's promise.
         unsafe {
-            for first in (0..PANEL).step_by(2 * V::WIDTH) {
-                self.columns::<V, R>(first);
+            for first in (0..PANEL).step_by(2 * S::WIDTH) {
+                self.columns::<S, R>(first);
             }
         }
     }
@@ -58,10 +58,10 @@ impl Block {
     /// Two registers of columns.
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // counted loops are unrolled whole, and the sums stay in registers
-    unsafe fn columns<V: Lanes, const R: usize>(self, first: usize) {
+    unsafe fn columns<S: Sums, const R: usize>(self, first: usize) {
         // SAFETY: the caller's promise; `first` leaves room for two registers.
         unsafe {
-            let mut sums = [[V::zero(); 2]; R];
+            let mut sums = [[S::zero(); 2]; R];
             // Four pointers that step, and three rows addressed from each: more would not stay in registers. No index is
             // computed in the loop, since that would be checked for overflow.
             let offsets = [0, self.row_stride, 2 * self.row_stride];
@@ -72,25 +72,38 @@ impl Block {
             let mut panel = self.panel.add(first);
             let mut ahead = self.ahead;
             for _ in 0..self.depth {
-                V::prefetch(ahead);
+                prefetch(ahead);
                 ahead = ahead.wrapping_add(PANEL / 2);
-                let columns = [V::load(panel), V::load(panel.add(V::WIDTH))];
+                let columns = [S::load(panel), S::load(panel.add(S::WIDTH))];
                 panel = panel.add(PANEL);
                 for r in 0..R {
-                    let x = V::splat(bases[r / 3].add(offsets[r % 3]));
-                    sums[r][0] = sums[r][0].add_product(x, columns[0]);
-                    sums[r][1] = sums[r][1].add_product(x, columns[1]);
+                    let x = S::share(bases[r / 3].add(offsets[r % 3]));
+                    sums[r][0] = sums[r][0].add(x, columns[0]);
+                    sums[r][1] = sums[r][1].add(x, columns[1]);
                 }
                 for base in &mut bases {
-                    *base = base.add(1);
+                    *base = base.add(S::STEP);
                 }
             }
             let mut out = self.out.add(first);
             for r in 0..R {
                 sums[r][0].store(out);
-                sums[r][1].store(out.add(V::WIDTH));
+                sums[r][1].store(out.add(S::WIDTH));
                 out = out.add(self.out_stride);
             }
         }
     }
+}
+
+/// Asks for the cache line of an address, which may be any.
+#[inline(always)]
+fn prefetch(address: *const u32) {
+    // SAFETY: every x86-64 has the instruction, and it never faults.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }

@@ -72,6 +72,12 @@ pub(super) trait Lanes: Copy {
     unsafe fn max(self, other: Self) -> Self;
     /// The smaller of the two; `other` if one is NaN.
     unsafe fn min(self, other: Self) -> Self;
+    /// The bits as whole numbers, in float32.
+    unsafe fn whole(self) -> Self;
+    /// The product with a Hadamard matrix, whose numbers are all 1 or -1.
+    unsafe fn turned(self) -> Self;
+    /// The two bfloat16 of every 32 bits as float32, the low ones first.
+    unsafe fn bfloats(self) -> [Self; 2];
     /// Adds the low bits of `whole` to the exponent: `self * 2^n`, where `whole` is `n + 1.5 * 2^23` and the result a
     /// normal number.
     unsafe fn scale_exponent(self, whole: Self) -> Self;
@@ -80,11 +86,18 @@ pub(super) trait Lanes: Copy {
     fn prefetch(_address: *const f32) {}
 }
 
+/// 1 where a number is the first of two that stand `distance` apart, -1 where it is the second.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"))]
+#[inline(always)]
+fn signs(distance: usize) -> [f32; 16] {
+    std::array::from_fn(|place| if place & distance == 0 { 1.0 } else { -1.0 })
+}
+
 /// Implements [`Lanes`] by the names of intrinsics; what they are called is all that differs.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! lanes {
     ($register:ty, $width:literal, $rows:literal, $zero:expr, $load:ident, $splat:expr, $store:ident, $fma:expr,
-        [$($name:ident: $two:expr),*], $prefetch:expr) => {
+        [$($name:ident: $two:expr),*], $whole:expr, $bfloats:expr, [$($swap:expr),*], $prefetch:expr) => {
         impl Lanes for $register {
             const WIDTH: usize = $width;
             const ROWS: usize = $rows;
@@ -126,6 +139,33 @@ macro_rules! lanes {
             })*
 
             #[inline(always)]
+            unsafe fn whole(self) -> Self {
+                // SAFETY: the caller vouches for the instruction.
+                unsafe { $whole(self) }
+            }
+
+            #[inline(always)]
+            unsafe fn turned(self) -> Self {
+                let (mut all, mut distance) = (self, 1);
+                // SAFETY: the caller vouches for the instructions; there are 16 signs.
+                unsafe {
+                    $(
+                        let plus_minus = Self::load(signs(distance).as_ptr());
+                        all = $swap(all).add_product(all, plus_minus);
+                        distance *= 2;
+                    )*
+                }
+                let _ = distance;
+                all
+            }
+
+            #[inline(always)]
+            unsafe fn bfloats(self) -> [Self; 2] {
+                // SAFETY: the caller vouches for the instruction.
+                unsafe { $bfloats(self) }
+            }
+
+            #[inline(always)]
             fn prefetch(address: *const f32) {
                 $prefetch(address)
             }
@@ -137,7 +177,7 @@ macro_rules! lanes {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::Lanes;
+    use super::{Lanes, signs};
 
     #[inline(always)]
     fn prefetch(address: *const f32) {
@@ -150,14 +190,24 @@ mod x86 {
         __m512, 16, 12, _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
         |sum, a, b| _mm512_fmadd_ps(a, b, sum),
         [add: _mm512_add_ps, sub: _mm512_sub_ps, mul: _mm512_mul_ps, div: _mm512_div_ps, max: _mm512_max_ps, min: _mm512_min_ps,
-         scale_exponent: |x, whole| _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32::<23>(_mm512_castps_si512(whole))))], prefetch
+         scale_exponent: |x, whole| _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32::<23>(_mm512_castps_si512(whole))))],
+        |x| _mm512_cvtepi32_ps(_mm512_castps_si512(x)),
+        |x| [
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(x))),
+            _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(-65536))),
+        ], [|x| _mm512_permute_ps::<0xb1>(x), |x| _mm512_permute_ps::<0x4e>(x), |x| _mm512_shuffle_f32x4::<0xb1>(x, x), |x| _mm512_shuffle_f32x4::<0x4e>(x, x)], prefetch
     );
     #[rustfmt::skip]
     lanes!(
         __m256, 8, 6, _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
         |sum, a, b| _mm256_fmadd_ps(a, b, sum),
         [add: _mm256_add_ps, sub: _mm256_sub_ps, mul: _mm256_mul_ps, div: _mm256_div_ps, max: _mm256_max_ps, min: _mm256_min_ps,
-         scale_exponent: |x, whole| _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32::<23>(_mm256_castps_si256(whole))))], prefetch
+         scale_exponent: |x, whole| _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32::<23>(_mm256_castps_si256(whole))))],
+        |x| _mm256_cvtepi32_ps(_mm256_castps_si256(x)),
+        |x| [
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(x))),
+            _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(-65536))),
+        ], [|x| _mm256_permute_ps::<0xb1>(x), |x| _mm256_permute_ps::<0x4e>(x), |x| _mm256_permute2f128_ps::<1>(x, x)], prefetch
     );
 }
 
@@ -165,7 +215,7 @@ mod x86 {
 mod arm {
     use std::arch::aarch64::*;
 
-    use super::Lanes;
+    use super::{Lanes, signs};
 
     #[rustfmt::skip]
     lanes!(
@@ -174,7 +224,12 @@ mod arm {
         [add: vaddq_f32, sub: vsubq_f32, mul: vmulq_f32, div: vdivq_f32, max: vmaxq_f32, min: vminq_f32,
          scale_exponent: |x, whole| vreinterpretq_f32_s32(vaddq_s32(
             vreinterpretq_s32_f32(x), vshlq_n_s32::<23>(vreinterpretq_s32_f32(whole))))],
-        |_| ()
+        |x| vcvtq_f32_s32(vreinterpretq_s32_f32(x)),
+        |x| [
+            vreinterpretq_f32_u32(vshlq_n_u32::<16>(vreinterpretq_u32_f32(x))),
+            vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0xffff_0000))),
+        ],
+        [|x| vrev64q_f32(x), |x| vextq_f32::<2>(x, x)], |_| ()
     );
 }
 
@@ -182,7 +237,7 @@ mod arm {
 mod wasm {
     use std::arch::wasm32::*;
 
-    use super::Lanes;
+    use super::{Lanes, signs};
 
     impl Lanes for v128 {
         const WIDTH: usize = 4;
@@ -244,6 +299,26 @@ mod wasm {
         #[inline(always)]
         unsafe fn min(self, other: Self) -> Self {
             f32x4_pmin(other, self)
+        }
+
+        #[inline(always)]
+        unsafe fn whole(self) -> Self {
+            f32x4_convert_i32x4(self)
+        }
+
+        #[inline(always)]
+        unsafe fn turned(self) -> Self {
+            // SAFETY: there are four signs.
+            unsafe {
+                let pairs = i32x4_shuffle::<1, 0, 3, 2>(self, self);
+                let all = pairs.add_product(self, Self::load(signs(1).as_ptr()));
+                i32x4_shuffle::<2, 3, 0, 1>(all, all).add_product(all, Self::load(signs(2).as_ptr()))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn bfloats(self) -> [Self; 2] {
+            [i32x4_shl(self, 16), v128_and(self, i32x4_splat(-65536))]
         }
 
         #[inline(always)]
@@ -318,6 +393,25 @@ impl Lanes for Plain {
     #[inline(always)]
     unsafe fn min(self, other: Self) -> Self {
         self.with(other, |x, y| if x < y { x } else { y })
+    }
+
+    #[inline(always)]
+    unsafe fn whole(self) -> Self {
+        self.with(self, |x, _| x.to_bits() as i32 as f32)
+    }
+
+    #[inline(always)]
+    unsafe fn turned(self) -> Self {
+        let [a, b, c, d] = self.0;
+        let (a, b, c, d) = (a + b, a - b, c + d, c - d);
+        Self([a + c, b + d, a - c, b - d])
+    }
+
+    #[inline(always)]
+    unsafe fn bfloats(self) -> [Self; 2] {
+        let (low, high) =
+            (|x: f32| f32::from_bits(x.to_bits() << 16), |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000));
+        [self.with(self, |x, _| low(x)), self.with(self, |x, _| high(x))]
     }
 
     #[inline(always)]

@@ -1,54 +1,83 @@
 //! Linear layers: weights packed once, and what follows a product done to it before it leaves the cache.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256, __m512};
+
 use super::block::{Block, MOST_ROWS, PANEL};
-use super::curves::{Activation, Curve, with_curve};
+use super::curves::{Activation, Curve, number, with_curve};
 use super::lanes::{Kernel, Lanes};
+use super::product::Product;
+use super::sums::{self, Bfloats, Singles, Sums, Whole};
+use super::words::{Precision, Words, weigh};
 use super::{Rows, Simd};
 
-/// A cache line of a panel: half a row of it.
+/// A cache line of a panel: the words of half a row of it.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct Line([f32; PANEL / 2]);
+pub(crate) struct Line([u32; PANEL / 2]);
 
-/// `act(x W' + b)`, with the weights in panels of [`PANEL`] columns: `[inputs, PANEL]`, one panel after the other, the
-/// last filled up with zeros.
+/// `act(x W' + b)`, with the weights as words in panels of [`PANEL`] columns: `[steps, PANEL]`, one panel after the other,
+/// the last filled up with zeros.
 pub(crate) struct Layer {
-    simd: Simd,
+    product: Product,
     panels: Vec<Line>,
-    /// As long as all panels are wide.
+    /// These three are as long as all panels are wide.
     bias: Vec<f32>,
+    /// For whole numbers what 1 is worth, and what the weights of an output add up to.
+    scales: Vec<f32>,
+    totals: Vec<f32>,
     inputs: usize,
     outputs: usize,
+    /// Rows of a panel.
+    steps: usize,
     activation: Activation,
 }
 
 impl Layer {
+    /// More inputs than whole numbers could be added up of.
+    pub(crate) const MOST_INPUTS: usize = 1 << 16;
+
     /// How many lines the panels take.
-    pub(crate) fn lines(inputs: usize, outputs: usize) -> usize {
-        outputs.div_ceil(PANEL) * inputs * 2
+    pub(crate) fn lines(precision: Precision, inputs: usize, outputs: usize) -> usize {
+        outputs.div_ceil(PANEL) * inputs.div_ceil(precision.group()) * 2
     }
 
     /// Packs one row of weights an output, all of the same length, into an empty vector.
     ///
     /// # Panics
-    /// If the rows differ in length, or are not as many as the values of the bias.
+    /// If the rows differ in length or are longer than [`Self::MOST_INPUTS`], or are not as many as the values of the bias.
     pub(crate) fn pack(
         simd: Simd,
+        precision: Precision,
         rows: &[&[f32]],
         bias: Option<&[f32]>,
         activation: Activation,
         mut panels: Vec<Line>,
     ) -> Self {
         let inputs = rows.first().map_or(0, |row| row.len());
-        assert!(rows.iter().all(|row| row.len() == inputs), "rows of weights differ in length");
-        let mut filled = vec![0.0; rows.len().next_multiple_of(PANEL)];
+        assert!(
+            rows.iter().all(|row| row.len() == inputs) && inputs <= Self::MOST_INPUTS,
+            "rows of weights differ in length, or are too long"
+        );
+        let filled = || vec![0.0; rows.len().next_multiple_of(PANEL)];
+        let (mut all_bias, mut scales, mut totals) = (filled(), filled(), filled());
         if let Some(bias) = bias {
-            filled[..rows.len()].copy_from_slice(bias);
+            all_bias[..rows.len()].copy_from_slice(bias);
         }
-        for rows in rows.chunks(PANEL) {
-            append_panel(rows, inputs, &mut panels);
+        let steps = inputs.div_ceil(precision.group());
+        for (index, rows) in rows.chunks(PANEL).enumerate() {
+            let mut words = Vec::with_capacity(rows.len());
+            for (column, row) in rows.iter().enumerate() {
+                let (row, scale, total) = weigh(precision, row);
+                words.push(row);
+                scales[index * PANEL + column] = scale;
+                totals[index * PANEL + column] = total;
+            }
+            append_panel(&words, steps, &mut panels);
         }
-        Self { simd, panels, bias: filled, inputs, outputs: rows.len(), activation }
+        let product = Product::choose(simd, precision);
+        let outputs = rows.len();
+        Self { product, panels, bias: all_bias, scales, totals, inputs, outputs, steps, activation }
     }
 
     /// The length of a row that goes in.
@@ -69,8 +98,10 @@ impl Layer {
         assert!(
             x.width == self.inputs
                 && residual.is_none_or(|r| (r.count, r.width) == (x.count, self.outputs))
-                && self.panels.len() == Self::lines(self.inputs, self.outputs)
-                && self.bias.len() == self.outputs.next_multiple_of(PANEL),
+                && self.panels.len() == self.outputs.div_ceil(PANEL) * self.steps * 2
+                && [&self.bias, &self.scales, &self.totals]
+                    .iter()
+                    .all(|values| values.len() == self.outputs.next_multiple_of(PANEL)),
             "the operands of a linear layer do not fit together"
         );
         // Zeros would be written once more, which for wide results takes a twentieth of the time.
@@ -79,7 +110,15 @@ impl Layer {
         // SAFETY: the assertion, what `Rows` promises and the capacity are what the kernel asks for, and it writes every
         // number of the result.
         unsafe {
-            self.simd.run(work);
+            match self.product {
+                Product::Common(simd, _) => simd.run(work),
+                #[cfg(target_arch = "x86_64")]
+                Product::Bfloats512 => bfloats512(&work),
+                #[cfg(target_arch = "x86_64")]
+                Product::Whole512 => whole512(&work),
+                #[cfg(target_arch = "x86_64")]
+                Product::Whole256 => whole256(&work),
+            }
             out.set_len(x.count * self.outputs);
         }
         out
@@ -87,18 +126,39 @@ impl Layer {
 }
 
 /// Appends the rows as columns, by way of a block that stays in the cache, so that neither side is read or written in
-/// single numbers.
-fn append_panel(rows: &[&[f32]], inputs: usize, panels: &mut Vec<Line>) {
+/// single words.
+fn append_panel(rows: &[Vec<u32>], steps: usize, panels: &mut Vec<Line>) {
     const STEP: usize = 16;
-    let mut block = [[0.0; PANEL]; STEP];
-    for start in (0..inputs).step_by(STEP) {
-        let steps = STEP.min(inputs - start);
+    let mut block = [[0; PANEL]; STEP];
+    for start in (0..steps).step_by(STEP) {
+        let steps = STEP.min(steps - start);
         for (column, row) in rows.iter().enumerate() {
-            block.iter_mut().zip(&row[start..start + steps]).for_each(|(line, x)| line[column] = *x);
+            block.iter_mut().zip(&row[start..start + steps]).for_each(|(line, word)| line[column] = *word);
         }
         let lines = block[..steps].iter().flat_map(|line| line.as_chunks().0);
         panels.extend(lines.map(|half| Line(*half)));
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn bfloats512(work: &Work) {
+    // SAFETY: the caller's promise.
+    unsafe { work.multiply::<__m512, sums::x86::Bfloats512>(&Words::bfloats(work.x)) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn whole512(work: &Work) {
+    // SAFETY: the caller's promise.
+    unsafe { work.multiply::<__m512, sums::x86::Whole512>(&Words::whole::<__m512>(work.x)) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn whole256(work: &Work) {
+    // SAFETY: the caller's promise.
+    unsafe { work.multiply::<__m256, sums::x86::Whole256>(&Words::whole::<__m256>(work.x)) }
 }
 
 /// One call of [`Layer::apply`], whose sizes were checked.
@@ -110,7 +170,7 @@ struct Work<'a> {
     out: *mut f32,
 }
 
-/// Numbers of the rows that are multiplied with all panels before the next rows: they stay in a core's second cache.
+/// Words of the rows that are multiplied with all panels before the next rows: they stay in a core's second cache.
 const GROUP: usize = 1 << 16;
 
 impl Kernel for Work<'_> {
@@ -118,9 +178,46 @@ impl Kernel for Work<'_> {
     /// The sizes are those that [`Layer::apply`] asserts.
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let (most, count, depth) = (V::ROWS, self.x.count, self.layer.inputs);
-        let group = (GROUP / depth / most).max(1) * most;
-        let panels = self.layer.panels.as_ptr().cast::<f32>();
+        let Product::Common(_, precision) = self.layer.product else { return };
+        // SAFETY: the caller's promise.
+        unsafe {
+            match precision {
+                Precision::Float32 => self.multiply_in_place::<V>(),
+                Precision::BFloat16 => self.multiply::<V, Bfloats<V>>(&Words::widened_bfloats(self.x)),
+                Precision::Int8 => self.multiply::<V, Whole>(&Words::whole::<V>(self.x)),
+            }
+        }
+    }
+}
+
+impl Work<'_> {
+    /// # Safety
+    /// As [`Kernel::run`].
+    #[inline(always)]
+    unsafe fn multiply_in_place<V: Lanes>(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.walk::<V, Singles<V>>(self.x.data.as_ptr().cast(), self.x.stride, &[]) }
+    }
+
+    /// # Safety
+    /// As [`Kernel::run`]; the instructions of `S` exist, and the words are what they multiply.
+    #[inline(always)]
+    unsafe fn multiply<V: Lanes, S: Sums>(&self, words: &Words) {
+        assert!(
+            words.words.len() == self.x.count * words.stride && words.stride == self.layer.steps * S::STEP,
+            "the words of rows do not fit the weights"
+        );
+        // SAFETY: the caller's promise.
+        unsafe { self.walk::<V, S>(words.words.as_ptr(), words.stride, &words.scales) }
+    }
+
+    /// # Safety
+    /// As [`Kernel::run`]; the instructions of `S` exist, and rows of `steps` groups can be read, `stride` apart.
+    #[inline(always)]
+    unsafe fn walk<V: Lanes, S: Sums>(&self, rows: *const u32, stride: usize, scales: &[(f32, f32)]) {
+        let (most, count, depth) = (S::ROWS, self.x.count, self.layer.steps);
+        let group = (GROUP / (depth * S::STEP) / most).max(1) * most;
+        let panels = self.layer.panels.as_ptr().cast::<u32>();
         let mut products = [0.0; MOST_ROWS * PANEL];
         for begin in (0..count).step_by(group) {
             let end = count.min(begin + group);
@@ -135,25 +232,46 @@ impl Kernel for Work<'_> {
                     unsafe {
                         let panel = panels.add(column * depth);
                         let block = Block {
-                            rows: self.x.data.as_ptr().add(row * self.x.stride),
-                            row_stride: self.x.stride,
+                            rows: rows.add(row * stride),
+                            row_stride: stride,
                             depth,
                             panel,
                             // The first two blocks ask for a half each of the next panel.
                             ahead: panel.wrapping_add((PANEL + PANEL / 2 * index.min(1)) * depth),
-                            out: products.as_mut_ptr(),
+                            out: products.as_mut_ptr().cast(),
                             out_stride: PANEL,
                         };
-                        block.run::<V>(next - row);
+                        block.run::<S>(next - row);
+                        if let Some(scales) = scales.get(row..next) {
+                            self.unquantize::<V>(&mut products, scales, column);
+                        }
                         self.finish::<V>(&products, row..next, column);
                     }
                 }
             }
         }
     }
-}
 
-impl Work<'_> {
+    /// Sums of whole numbers -> the numbers that they stand for.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`]; the column exists.
+    #[inline(always)]
+    unsafe fn unquantize<V: Lanes>(&self, products: &mut [f32], scales: &[(f32, f32)], column: usize) {
+        for (products, (scale, zero)) in products.as_chunks_mut::<PANEL>().0.iter_mut().zip(scales) {
+            // SAFETY: every place is a whole register, of the products and of what each column has.
+            unsafe {
+                let (scale, less) = (number::<V>(*scale), number::<V>(-zero));
+                for place in (0..PANEL).step_by(V::WIDTH) {
+                    let at = products.as_mut_ptr().add(place);
+                    let total = V::load(self.layer.totals.as_ptr().add(column + place));
+                    let worth = V::load(self.layer.scales.as_ptr().add(column + place)).mul(scale);
+                    V::load(at).whole().add_product(less, total).mul(worth).store(at);
+                }
+            }
+        }
+    }
+
     /// Bias, activation and residual.
     ///
     /// # Safety
@@ -205,77 +323,4 @@ impl Work<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::numbers;
-
-    /// Sums in the order of the depth, in double precision.
-    fn dot(x: &[f32], y: &[f32]) -> f64 {
-        x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
-    }
-
-    #[test]
-    fn every_path_is_the_float64_loop_at_every_size() {
-        for simd in Simd::available() {
-            for (count, inputs, outputs) in (1..=70).map(|n| (n, 1 + n * 13 % 71, 1 + n * 29 % 97)) {
-                let (biased, residual) = (count % 3 > 0, count % 2 > 0);
-                let weights = numbers(1, outputs * inputs);
-                let (bias, added) = (numbers(2, outputs), numbers(3, count * (outputs + 2)));
-                // Rows that stand apart, as those of a column slice do.
-                let x = numbers(4, count * (inputs + 5));
-                let rows: Vec<&[f32]> = weights.chunks_exact(inputs).collect();
-                let relu = Activation::Relu;
-                let layer = Layer::pack(simd, &rows, biased.then_some(&bias[..]), relu, Vec::new());
-                assert_eq!((layer.inputs(), layer.outputs()), (inputs, outputs));
-                let got = layer.apply(
-                    Rows::new(&x, count, inputs, inputs + 5),
-                    residual.then(|| Rows::new(&added, count, outputs, outputs + 2)),
-                );
-                assert_eq!(got.len(), count * outputs);
-                for (place, got) in got.iter().enumerate() {
-                    let (row, column) = (place / outputs, place % outputs);
-                    let sum = dot(&x[row * (inputs + 5)..][..inputs], rows[column]);
-                    let sum = sum + if biased { f64::from(bias[column]) } else { 0.0 };
-                    let added = if residual { f64::from(added[row * (outputs + 2) + column]) } else { 0.0 };
-                    let want = sum.max(0.0) + added;
-                    let difference = (f64::from(*got) - want).abs();
-                    assert!(
-                        difference < 4e-6,
-                        "{} {count} x {inputs} x {outputs}: {got} for {want}",
-                        simd.name()
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_row_comes_out_the_same_in_any_company() {
-        let (inputs, outputs) = (131, 70);
-        let (weights, x) = (numbers(5, inputs * outputs), numbers(6, 600 * inputs));
-        let rows: Vec<&[f32]> = weights.chunks_exact(inputs).collect();
-        for simd in Simd::available() {
-            let layer = Layer::pack(simd, &rows, None, Activation::Gelu, Vec::new());
-            let all = layer.apply(Rows::new(&x, 600, inputs, inputs), None);
-            for (start, count) in [(0, 1), (599, 1), (3, 25), (300, 300)] {
-                let some = layer.apply(Rows::new(&x[start * inputs..], count, inputs, inputs), None);
-                assert_eq!(some, all[start * outputs..][..count * outputs], "{}", simd.name());
-            }
-        }
-    }
-
-    #[test]
-    fn instructions_that_add_a_product_in_one_rounding_agree() {
-        let (inputs, outputs) = (77, 45);
-        let (weights, x) = (numbers(7, inputs * outputs), numbers(8, 20 * inputs));
-        let rows: Vec<&[f32]> = weights.chunks_exact(inputs).collect();
-        let fused = |simd: &Simd| !["portable", "simd128"].contains(&simd.name());
-        let mut results = Simd::available().into_iter().filter(fused).map(|simd| {
-            let layer = Layer::pack(simd, &rows, Some(&x[..outputs]), Activation::Silu, Vec::new());
-            layer.apply(Rows::new(&x, 20, inputs, inputs), None)
-        });
-        if let Some(first) = results.next() {
-            assert!(results.all(|other| other == first));
-        }
-    }
-}
+mod tests;

@@ -1,8 +1,12 @@
 //! Products of small matrices in the widest registers that the processor has.
 //!
 //! [`Simd`] says which instructions, and `lanes` is one register of each kind; loops are written once for all of them.
-//! For MaxSim `tile` is the loop, and `panels` the door: rows packed once and multiplied with many others. For encoders
-//! `block` is the loop, `layer` a linear layer, `attention` one head of it, and `curves` what is applied to every number; `gate` multiplies by it.
+//! For MaxSim `tile` is the loop, and `panels` the door: rows packed once and multiplied with many others.
+//!
+//! For encoders `block` is the loop, over `sums` of products in every precision. `layer` is a linear layer: `words` are
+//! what it multiplies, `product` says by which instructions, and `curves` are what it applies to the result; `gate`
+//! multiplies by one. `attention` is one head of it.
+//!
 //! `halves` widens float16.
 
 mod attention;
@@ -13,8 +17,11 @@ mod halves;
 mod lanes;
 mod layer;
 mod panels;
+mod product;
 mod rows;
+mod sums;
 mod tile;
+mod words;
 
 pub(crate) use attention::Attention;
 pub use curves::Activation;
@@ -22,7 +29,9 @@ pub(crate) use gate::gate;
 pub(crate) use halves::widen;
 pub(crate) use layer::Layer;
 pub(crate) use panels::Panels;
+pub(crate) use product::instructions;
 pub(crate) use rows::Rows;
+pub use words::Precision;
 
 use std::sync::OnceLock;
 

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::{Activation, composed, fused, rows, simd, timed};
-use crate::kernels::{Layer, Rows};
+use crate::kernels::{Layer, Precision, Rows};
 use crate::memory;
 
 /// A linear layer with its bias and activation. The weights are held as the kernel wants them, so what went in
@@ -25,12 +25,18 @@ enum Form {
 impl Linear {
     /// From a weight `[out_features, in_features]` and a bias `[out_features]`, as checkpoints store them.
     pub fn new(weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Self> {
-        Self::joined(std::slice::from_ref(weight), bias.map(std::slice::from_ref), activation)
+        let (weights, biases) = (std::slice::from_ref(weight), bias.map(std::slice::from_ref));
+        Self::joined(weights, biases, activation, Precision::Float32)
     }
 
     /// Several layers over the same input as one, whose outputs follow each other: one weight each, and one bias each or
-    /// none at all.
-    pub fn joined(weights: &[Tensor], biases: Option<&[Tensor]>, activation: Activation) -> Result<Self> {
+    /// none at all. The precision is that of float32 tensors on the CPU; others are computed with as they are.
+    pub fn joined(
+        weights: &[Tensor],
+        biases: Option<&[Tensor]>,
+        activation: Activation,
+        precision: Precision,
+    ) -> Result<Self> {
         let mut out_features = 0;
         let mut in_features = 0;
         for (index, weight) in weights.iter().enumerate() {
@@ -51,7 +57,8 @@ impl Linear {
             let values =
                 weights.iter().map(|w| w.flatten_all()?.to_vec1()).collect::<Result<Vec<Vec<f32>>>>()?;
             let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
-            return Self::from_values(&values, in_features, biases.map(|parts| parts.concat()), activation);
+            let bias = biases.map(|parts| parts.concat());
+            return Self::from_values(&values, in_features, bias, activation, precision);
         }
         let bias = biases.map(|all| Tensor::cat(all, 0)).transpose()?;
         let form = Form::Plain { weight: Tensor::cat(weights, 0)?, bias };
@@ -65,6 +72,7 @@ impl Linear {
         in_features: usize,
         bias: Option<Vec<f32>>,
         activation: Activation,
+        precision: Precision,
     ) -> Result<Self> {
         let values: usize = weights.iter().map(|weight| weight.len()).sum();
         let out_features = values.checked_div(in_features).unwrap_or(0);
@@ -76,9 +84,12 @@ impl Linear {
                 "linear: got {values} values for {in_features} inputs, or a bias of another size"
             )
         }
+        if in_features > Layer::MOST_INPUTS {
+            candle_core::bail!("linear: got {in_features} inputs, wanted at most {}", Layer::MOST_INPUTS)
+        }
         let rows: Vec<&[f32]> = weights.iter().flat_map(|weight| weight.chunks_exact(in_features)).collect();
-        let panels = memory::reserve(Layer::lines(in_features, out_features));
-        let form = Form::Packed(Layer::pack(simd()?, &rows, bias.as_deref(), activation, panels));
+        let panels = memory::reserve(Layer::lines(precision, in_features, out_features));
+        let form = Form::Packed(Layer::pack(simd()?, precision, &rows, bias.as_deref(), activation, panels));
         Ok(Self { form, in_features, out_features, activation })
     }
 

@@ -35,6 +35,7 @@ pub use short_conv::ShortConv;
 
 use candle_core::{CpuStorage, DType, Layout, Tensor};
 
+pub use crate::kernels::Precision;
 use crate::kernels::{self, Rows, Simd};
 
 /// Whether the float32 kernels of this module compute with the tensor; else candle's own operations do, in whatever

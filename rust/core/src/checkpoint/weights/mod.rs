@@ -18,6 +18,7 @@ use memmap2::Mmap;
 use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::kernels::Precision;
 use crate::memory;
 
 /// The weights of one folder: `model.safetensors`, else the shards of `model.safetensors.index.json`, else
@@ -108,6 +109,11 @@ impl Weights {
     /// Threads that may load at once.
     pub(crate) fn threads(&self) -> usize {
         self.compute.threads
+    }
+
+    /// What linear layers compute in.
+    pub(crate) fn precision(&self) -> Precision {
+        self.compute.precision
     }
 
     /// The shape of a tensor, where no configuration says it.

@@ -1,0 +1,61 @@
+//! Which instructions multiply in a precision.
+
+use super::words::Precision;
+use super::{Path, Simd};
+
+/// What multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Product {
+    /// Float32, bfloat16 or whole numbers by what every processor of a kind has.
+    Common(Simd, Precision),
+    /// Bfloat16 by AVX-512's own instruction.
+    #[cfg(target_arch = "x86_64")]
+    Bfloats512,
+    /// Whole numbers by AVX-512's own instruction.
+    #[cfg(target_arch = "x86_64")]
+    Whole512,
+    /// Whole numbers by AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Whole256,
+}
+
+impl Product {
+    pub(super) fn choose(simd: Simd, precision: Precision) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        match (simd.0, precision) {
+            (Path::Avx512, Precision::Int8) if is_x86_feature_detected!("avx512vnni") => {
+                return Self::Whole512;
+            }
+            (Path::Avx512, Precision::BFloat16) if has_fast_bfloats() => return Self::Bfloats512,
+            (Path::Avx512 | Path::Avx2, Precision::Int8) if is_x86_feature_detected!("avx2") => {
+                return Self::Whole256;
+            }
+            _ => {}
+        }
+        Self::Common(simd, precision)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Common(simd, _) => simd.name(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Bfloats512 => "avx512bf16",
+            #[cfg(target_arch = "x86_64")]
+            Self::Whole512 => "avx512vnni",
+            #[cfg(target_arch = "x86_64")]
+            Self::Whole256 => "avx2",
+        }
+    }
+}
+
+/// Intel's processors have the instruction, but it does half of what their float32 ones do.
+#[cfg(target_arch = "x86_64")]
+fn has_fast_bfloats() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    is_x86_feature_detected!("avx512bf16") && vendor.ebx.to_le_bytes() == *b"Auth"
+}
+
+/// The instructions that multiply in a precision.
+pub(crate) fn instructions(simd: Simd, precision: Precision) -> &'static str {
+    Product::choose(simd, precision).name()
+}

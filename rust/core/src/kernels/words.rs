@@ -1,0 +1,203 @@
+//! Weights and rows as words: one float32, two bfloat16, or four whole numbers.
+
+use half::bf16;
+
+use super::Rows;
+use super::lanes::{Lanes, Plain};
+
+/// What weights are kept in and rows are multiplied in; sums, biases and all that follows are float32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As they are.
+    #[default]
+    Float32,
+    /// Rounded to eight bits of mantissa.
+    BFloat16,
+    /// Weights as -127 to 127 times a scale for each output, rows as 0 to 255 from their least number to their largest.
+    Int8,
+}
+
+impl Precision {
+    /// How many numbers a word holds.
+    pub(super) fn group(self) -> usize {
+        match self {
+            Self::Float32 => 1,
+            Self::BFloat16 => 2,
+            Self::Int8 => 4,
+        }
+    }
+}
+
+/// The weights of an output as words, and for whole numbers what one is worth and what they add up to.
+pub(super) fn weigh(precision: Precision, row: &[f32]) -> (Vec<u32>, f32, f32) {
+    match precision {
+        Precision::Float32 => (row.iter().map(|x| x.to_bits()).collect(), 1.0, 0.0),
+        Precision::BFloat16 => {
+            let word = |pair: &[f32]| {
+                let bits =
+                    |index: usize| pair.get(index).map_or(0, |x| u32::from(bf16::from_f32(*x).to_bits()));
+                bits(0) | bits(1) << 16
+            };
+            (row.chunks(2).map(word).collect(), 1.0, 0.0)
+        }
+        Precision::Int8 => {
+            let mut row = row.to_vec();
+            // SAFETY: every processor has these.
+            let gain = unsafe { turn::<Plain>(&mut row) };
+            let largest = row.iter().fold(0.0, |most: f32, x| most.max(x.abs()));
+            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            let whole = |x: f32| (x * inverse).round() as i8;
+            let word =
+                |four: &[f32]| four.iter().rev().fold(0, |word, x| word << 8 | u32::from(whole(*x) as u8));
+            // A chunk that is too short ends in zeros: its last numbers stand in the low bytes.
+            let sum: i32 = row.iter().map(|x| i32::from(whole(*x))).sum();
+            // What is not finite makes all that comes of it NaN, as it would in float32.
+            let doubt: f32 = row.iter().map(|x| x * 0.0).sum();
+            (row.chunks(4).map(word).collect(), largest / 127.0 / gain + doubt, sum as f32)
+        }
+    }
+}
+
+/// Rows as words, and for whole numbers what each row's are worth.
+pub(super) struct Words {
+    pub(super) words: Vec<u32>,
+    /// Words of a row.
+    pub(super) stride: usize,
+    /// Of each row the value of 1 and the number that stands for 0.
+    pub(super) scales: Vec<(f32, f32)>,
+}
+
+impl Words {
+    /// Pairs of bfloat16.
+    #[inline(always)]
+    pub(super) fn bfloats(x: Rows) -> Self {
+        let stride = x.width.div_ceil(2);
+        let mut words = vec![0; x.count * stride];
+        for (index, words) in words.chunks_exact_mut(stride).enumerate() {
+            let (pairs, last) = x.row(index).as_chunks::<2>();
+            for (word, [low, high]) in words.iter_mut().zip(pairs) {
+                *word = rounded(*low) >> 16 | rounded(*high);
+            }
+            if let ([x], Some(word)) = (last, words.last_mut()) {
+                *word = rounded(*x) >> 16;
+            }
+        }
+        Self { words, stride, scales: Vec::new() }
+    }
+
+    /// The same numbers as float32, with a zero behind an odd number of them.
+    #[inline(always)]
+    pub(super) fn widened_bfloats(x: Rows) -> Self {
+        let stride = x.width.next_multiple_of(2);
+        let mut words = vec![0; x.count * stride];
+        for (index, words) in words.chunks_exact_mut(stride).enumerate() {
+            words.iter_mut().zip(x.row(index)).for_each(|(word, x)| *word = rounded(*x));
+        }
+        Self { words, stride, scales: Vec::new() }
+    }
+
+    /// Fours of whole numbers.
+    ///
+    /// # Safety
+    /// The instructions of `V` exist.
+    #[inline(always)]
+    pub(super) unsafe fn whole<V: Lanes>(x: Rows) -> Self {
+        let stride = x.width.div_ceil(4);
+        let mut words = vec![0; x.count * stride];
+        let (mut bytes, mut turned) = (vec![0; 4 * stride], vec![0.0; x.width]);
+        let mut scales = Vec::with_capacity(x.count);
+        for (index, words) in words.chunks_exact_mut(stride).enumerate() {
+            turned.copy_from_slice(x.row(index));
+            // SAFETY: the caller's promise.
+            unsafe { turn::<V>(&mut turned) };
+            scales.push(quantize(&turned, &mut bytes));
+            words
+                .iter_mut()
+                .zip(bytes.as_chunks().0)
+                .for_each(|(word, four)| *word = u32::from_le_bytes(*four));
+        }
+        Self { words, stride, scales }
+    }
+}
+
+/// The bits of the nearest bfloat16, ties to even, as a float32; NaN stays NaN.
+#[inline(always)]
+fn rounded(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+    if x.is_nan() { 0x7fc0_0000 } else { nearest }
+}
+
+/// Turns runs of as many numbers as a power of two divides their row into, at most 128, by a Hadamard matrix: all its
+/// numbers are 1 or -1, so that a number far larger than the others is shared out among them, and the steps from the
+/// least to the largest become small. Weights and rows turned alike have the same products times the size of a run, which
+/// is returned: the error of whole numbers is a quarter, for some additions.
+///
+/// # Safety
+/// The instructions of `V` exist.
+#[inline(always)]
+unsafe fn turn<V: Lanes>(row: &mut [f32]) -> f32 {
+    let run = 1 << row.len().trailing_zeros().min(7);
+    // Runs that fill no register of any processor are small enough to be left alone.
+    if run < 16 {
+        return 1.0;
+    }
+    // SAFETY: the row is a multiple of 16 long, and so whole registers.
+    unsafe {
+        for register in row.chunks_exact_mut(V::WIDTH) {
+            V::load(register.as_ptr()).turned().store(register.as_mut_ptr());
+        }
+        let mut half = V::WIDTH;
+        while half < run {
+            for pair in row.chunks_exact_mut(2 * half) {
+                let (first, second) = pair.split_at_mut(half);
+                for place in (0..half).step_by(V::WIDTH) {
+                    let (first, second) = (first.as_mut_ptr().add(place), second.as_mut_ptr().add(place));
+                    let (x, y) = (V::load(first), V::load(second));
+                    x.add(y).store(first);
+                    x.sub(y).store(second);
+                }
+            }
+            half *= 2;
+        }
+    }
+    run as f32
+}
+
+/// A row as bytes between its least number, or 0, and its largest, or 0; 0 itself is exact. Gives the value of 1 and the
+/// byte that stands for 0. A row that is not finite is worth NaN.
+#[inline(always)]
+fn quantize(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
+    const LANES: usize = 32;
+    let (mut least, mut most, mut doubt) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut last = [0.0; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter().chain([&last]) {
+        for lane in 0..LANES {
+            let x = chunk[lane];
+            least[lane] = if x < least[lane] { x } else { least[lane] };
+            most[lane] = if x > most[lane] { x } else { most[lane] };
+            doubt[lane] += x * 0.0;
+        }
+    }
+    let least = least.iter().fold(0.0, |a: f32, b| a.min(*b));
+    let most = most.iter().fold(0.0, |a: f32, b| a.max(*b));
+    let doubt: f32 = doubt.iter().sum();
+    let scale = (most - least) / 255.0;
+    if scale == 0.0 {
+        bytes.fill(0);
+        return (doubt, 0.0);
+    }
+    let inverse = 1.0 / scale;
+    let zero = (-least * inverse).round();
+    for (byte, x) in bytes.iter_mut().zip(row) {
+        // Rounding may have moved the zero, and with it the ends, by a half.
+        let place = x * inverse + zero;
+        let place = if place > 0.0 { place } else { 0.0 };
+        let place = if place < 255.0 { place } else { 255.0 };
+        // Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits.
+        *byte = (place + 12_582_912.0).to_bits() as u8;
+    }
+    (scale + doubt, zero)
+}
