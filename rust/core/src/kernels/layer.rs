@@ -178,7 +178,12 @@ impl Kernel for Work<'_> {
     /// The sizes are those that [`Layer::apply`] asserts.
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let Product::Common(_, precision) = self.layer.product else { return };
+        let precision = match self.layer.product {
+            Product::Common(_, precision) => precision,
+            // These have functions of their own.
+            #[cfg(target_arch = "x86_64")]
+            Product::Bfloats512 | Product::Whole512 | Product::Whole256 => return,
+        };
         // SAFETY: the caller's promise.
         unsafe {
             match precision {
