@@ -8,7 +8,7 @@ use super::curves::{Activation, Curve, number, with_curve};
 use super::lanes::{Kernel, Lanes};
 use super::product::Product;
 use super::sums::{self, Bfloats, Singles, Sums, Whole};
-use super::words::{Precision, Words, weigh};
+use super::words::{Precision, Weights, Words};
 use super::{Rows, Simd};
 
 /// A cache line of a panel: the words of half a row of it.
@@ -66,14 +66,12 @@ impl Layer {
         }
         let steps = inputs.div_ceil(precision.group());
         for (index, rows) in rows.chunks(PANEL).enumerate() {
-            let mut words = Vec::with_capacity(rows.len());
-            for (column, row) in rows.iter().enumerate() {
-                let (row, scale, total) = weigh(precision, row);
-                words.push(row);
-                scales[index * PANEL + column] = scale;
-                totals[index * PANEL + column] = total;
+            let weights: Vec<_> = rows.iter().map(|row| Weights::new(simd, precision, row)).collect();
+            for (column, weights) in weights.iter().enumerate() {
+                scales[index * PANEL + column] = weights.scale;
+                totals[index * PANEL + column] = weights.total;
             }
-            append_panel(&words, steps, &mut panels);
+            append_panel(&weights, steps, &mut panels);
         }
         let product = Product::choose(simd, precision);
         let outputs = rows.len();
@@ -125,14 +123,15 @@ impl Layer {
     }
 }
 
-/// Appends the rows as columns, by way of a block that stays in the cache, so that neither side is read or written in
+/// Appends outputs as columns, by way of a block that stays in the cache, so that neither side is read or written in
 /// single words.
-fn append_panel(rows: &[Vec<u32>], steps: usize, panels: &mut Vec<Line>) {
+fn append_panel(outputs: &[Weights], steps: usize, panels: &mut Vec<Line>) {
     const STEP: usize = 16;
     let mut block = [[0; PANEL]; STEP];
     for start in (0..steps).step_by(STEP) {
         let steps = STEP.min(steps - start);
-        for (column, row) in rows.iter().enumerate() {
+        for (column, weights) in outputs.iter().enumerate() {
+            let row = &weights.words;
             block.iter_mut().zip(&row[start..start + steps]).for_each(|(line, word)| line[column] = *word);
         }
         let lines = block[..steps].iter().flat_map(|line| line.as_chunks().0);

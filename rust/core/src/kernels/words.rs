@@ -1,9 +1,7 @@
 //! Weights and rows as words: one float32, two bfloat16, or four whole numbers.
 
-use half::bf16;
-
-use super::Rows;
-use super::lanes::{Lanes, Plain};
+use super::lanes::{Kernel, Lanes};
+use super::{Rows, Simd};
 
 /// What weights are kept in and rows are multiplied in; sums, biases and all that follows are float32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,33 +26,74 @@ impl Precision {
     }
 }
 
-/// The weights of an output as words, and for whole numbers what one is worth and what they add up to.
-pub(super) fn weigh(precision: Precision, row: &[f32]) -> (Vec<u32>, f32, f32) {
-    match precision {
-        Precision::Float32 => (row.iter().map(|x| x.to_bits()).collect(), 1.0, 0.0),
-        Precision::BFloat16 => {
-            let word = |pair: &[f32]| {
-                let bits =
-                    |index: usize| pair.get(index).map_or(0, |x| u32::from(bf16::from_f32(*x).to_bits()));
-                bits(0) | bits(1) << 16
-            };
-            (row.chunks(2).map(word).collect(), 1.0, 0.0)
+/// The weights of an output as words.
+pub(super) struct Weights {
+    pub(super) words: Vec<u32>,
+    /// For whole numbers, what 1 is worth.
+    pub(super) scale: f32,
+    /// And what they add up to.
+    pub(super) total: f32,
+}
+
+impl Weights {
+    pub(super) fn new(simd: Simd, precision: Precision, row: &[f32]) -> Self {
+        let mut weights =
+            Self { words: vec![0; row.len().div_ceil(precision.group())], scale: 1.0, total: 0.0 };
+        // SAFETY: the kernel asks for nothing but the instructions.
+        unsafe { simd.run(Weigh { precision, row, weights: &mut weights }) }
+        weights
+    }
+}
+
+struct Weigh<'a> {
+    precision: Precision,
+    row: &'a [f32],
+    weights: &'a mut Weights,
+}
+
+impl Kernel for Weigh<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(self) {
+        let Self { precision, row, weights } = self;
+        match precision {
+            Precision::Float32 => weights.words.iter_mut().zip(row).for_each(|(word, x)| *word = x.to_bits()),
+            Precision::BFloat16 => pairs(row, &mut weights.words),
+            Precision::Int8 => {
+                let mut row = row.to_vec();
+                // SAFETY: the caller's promise.
+                let gain = unsafe { turn::<V>(&mut row) };
+                let Extent { least, most, doubt } = extent(&row);
+                let largest = most.max(-least);
+                let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+                let mut bytes = vec![0u8; 4 * weights.words.len()];
+                bytes
+                    .iter_mut()
+                    .zip(&row)
+                    .for_each(|(byte, x)| *byte = (x * inverse + ROUND).to_bits() as u8);
+                fours(&bytes, &mut weights.words);
+                weights.scale = largest / 127.0 / gain + doubt;
+                weights.total = bytes.iter().map(|byte| i32::from(*byte as i8)).sum::<i32>() as f32;
+            }
         }
-        Precision::Int8 => {
-            let mut row = row.to_vec();
-            // SAFETY: every processor has these.
-            let gain = unsafe { turn::<Plain>(&mut row) };
-            let largest = row.iter().fold(0.0, |most: f32, x| most.max(x.abs()));
-            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-            let whole = |x: f32| (x * inverse).round() as i8;
-            let word =
-                |four: &[f32]| four.iter().rev().fold(0, |word, x| word << 8 | u32::from(whole(*x) as u8));
-            // A chunk that is too short ends in zeros: its last numbers stand in the low bytes.
-            let sum: i32 = row.iter().map(|x| i32::from(whole(*x))).sum();
-            // What is not finite makes all that comes of it NaN, as it would in float32.
-            let doubt: f32 = row.iter().map(|x| x * 0.0).sum();
-            (row.chunks(4).map(word).collect(), largest / 127.0 / gain + doubt, sum as f32)
-        }
+    }
+}
+
+/// Adding it rounds to a whole number, ties to even, and leaves that in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+#[inline(always)]
+fn fours(bytes: &[u8], words: &mut [u32]) {
+    words.iter_mut().zip(bytes.as_chunks().0).for_each(|(word, four)| *word = u32::from_le_bytes(*four));
+}
+
+#[inline(always)]
+fn pairs(row: &[f32], words: &mut [u32]) {
+    let (pairs, last) = row.as_chunks::<2>();
+    for (word, [low, high]) in words.iter_mut().zip(pairs) {
+        *word = rounded(*low) >> 16 | rounded(*high);
+    }
+    if let ([x], Some(word)) = (last, words.last_mut()) {
+        *word = rounded(*x) >> 16;
     }
 }
 
@@ -74,13 +113,7 @@ impl Words {
         let stride = x.width.div_ceil(2);
         let mut words = vec![0; x.count * stride];
         for (index, words) in words.chunks_exact_mut(stride).enumerate() {
-            let (pairs, last) = x.row(index).as_chunks::<2>();
-            for (word, [low, high]) in words.iter_mut().zip(pairs) {
-                *word = rounded(*low) >> 16 | rounded(*high);
-            }
-            if let ([x], Some(word)) = (last, words.last_mut()) {
-                *word = rounded(*x) >> 16;
-            }
+            pairs(x.row(index), words);
         }
         Self { words, stride, scales: Vec::new() }
     }
@@ -111,10 +144,7 @@ impl Words {
             // SAFETY: the caller's promise.
             unsafe { turn::<V>(&mut turned) };
             scales.push(quantize(&turned, &mut bytes));
-            words
-                .iter_mut()
-                .zip(bytes.as_chunks().0)
-                .for_each(|(word, four)| *word = u32::from_le_bytes(*four));
+            fours(&bytes, words);
         }
         Self { words, stride, scales }
     }
@@ -164,10 +194,16 @@ unsafe fn turn<V: Lanes>(row: &mut [f32]) -> f32 {
     run as f32
 }
 
-/// A row as bytes between its least number, or 0, and its largest, or 0; 0 itself is exact. Gives the value of 1 and the
-/// byte that stands for 0. A row that is not finite is worth NaN.
+/// How far the numbers of a row reach to both sides of 0.
+struct Extent {
+    least: f32,
+    most: f32,
+    /// NaN if a number is not finite, else 0.
+    doubt: f32,
+}
+
 #[inline(always)]
-fn quantize(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
+fn extent(row: &[f32]) -> Extent {
     const LANES: usize = 32;
     let (mut least, mut most, mut doubt) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
     let (chunks, rest) = row.as_chunks::<LANES>();
@@ -181,9 +217,18 @@ fn quantize(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
             doubt[lane] += x * 0.0;
         }
     }
-    let least = least.iter().fold(0.0, |a: f32, b| a.min(*b));
-    let most = most.iter().fold(0.0, |a: f32, b| a.max(*b));
-    let doubt: f32 = doubt.iter().sum();
+    Extent {
+        least: least.iter().fold(0.0, |a: f32, b| a.min(*b)),
+        most: most.iter().fold(0.0, |a: f32, b| a.max(*b)),
+        doubt: doubt.iter().sum(),
+    }
+}
+
+/// A row as bytes between its least number, or 0, and its largest, or 0; 0 itself is exact. Gives the value of 1 and the
+/// byte that stands for 0. A row that is not finite is worth NaN.
+#[inline(always)]
+fn quantize(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
+    let Extent { least, most, doubt } = extent(row);
     let scale = (most - least) / 255.0;
     if scale == 0.0 {
         bytes.fill(0);
@@ -196,8 +241,7 @@ fn quantize(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
         let place = x * inverse + zero;
         let place = if place > 0.0 { place } else { 0.0 };
         let place = if place < 255.0 { place } else { 255.0 };
-        // Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits.
-        *byte = (place + 12_582_912.0).to_bits() as u8;
+        *byte = (place + ROUND).to_bits() as u8;
     }
     (scale + doubt, zero)
 }
