@@ -300,7 +300,7 @@ impl ColBert {
     }
 
     /// One matrix of unit rows `(tokens, dim)` a text, in input order. A text gives the same rows alone, in any
-    /// company, in any order and from any thread, up to the rounding of the matrix product.
+    /// company, in any order and from any thread, on the CPU to the last bit.
     ///
     /// # Errors
     /// [`Error::Argument`] for a prompt or batch size that cannot be, [`Error::Model`] for weights that give rows
