@@ -271,15 +271,14 @@ def test_skiplist_words_that_are_no_tokens_are_a_warning(copy_golden: Copy) -> N
 
 
 @pytest.mark.parametrize("golden", [PLAIN, STANFORD, FIXED])
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_is_not_for_the_cpu(dtype: str, golden: str) -> None:
+def test_float16_is_not_for_the_cpu(golden: str) -> None:
     with pytest.raises(ArgumentError) as caught:
-        ColBERT(GOLDENS / golden / "checkpoint", dtype=dtype)
-    check(caught.value, GOLDENS, says=("dtype", dtype, "float32", "CPU"))
+        ColBERT(GOLDENS / golden / "checkpoint", dtype="float16")
+    check(caught.value, GOLDENS, says=("dtype", "float16", "float32", "CPU"))
     assert caught.value.argument == "dtype"
 
 
-@pytest.mark.parametrize("dtype", ["", "f32", "Float32", "torch.float32", "int8", "auto", "float32 "])
+@pytest.mark.parametrize("dtype", ["", "f32", "Float32", "torch.float32", "INT8", "auto", "float32 "])
 def test_an_unknown_precision_is_named(dtype: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         ColBERT(GOLDENS / PLAIN / "checkpoint", dtype=dtype)
