@@ -12,7 +12,7 @@ from chandelier.store.documents import Document
 from chandelier.store.points.engine import Found
 from chandelier.store.points.operations import Operations
 from chandelier.store.points.steps import Steps
-from chandelier.weaviate.engine import CollectionEngine
+from chandelier.weaviate.engine import MOST_HITS, CollectionEngine
 
 __all__ = ["RepairError", "Verification", "verify"]
 
@@ -21,7 +21,7 @@ LOOKED_AT_ONCE = 200
 PROBED_ROWS = 32
 """Of a document, evenly spread: as many as a query has."""
 
-LIMITS = 10, 100, 1_000, 10_000
+LIMITS = 10, 100, 1_000, MOST_HITS
 """How many documents a search for one asks for, one after the other: an approximate index may miss it among few."""
 
 
