@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import pickle
 import signal
 import subprocess
@@ -287,7 +286,7 @@ def test_a_server_that_freezes(connect: Callable[..., Driven], server: WeaviateS
     given = random_documents(100, DIM)
     store.upsert(given[:60])
     again = opener(store)
-    os.kill(server.pid, signal.SIGSTOP)
+    server.freeze()
     try:
         deletions = [lambda: store.delete(["doc-0"]), lambda: store.delete(filter={"even": True}), store.delete_all]
         for call in (*reads(store), *deletions, lambda: again(timeout=0.5).count()):
@@ -301,7 +300,7 @@ def test_a_server_that_freezes(connect: Callable[..., Driven], server: WeaviateS
         assert time.monotonic() - began < 3, "it asks what is there first"
         assert caught.value.report.unknown == ids(given)
     finally:
-        os.kill(server.pid, signal.SIGCONT)
+        server.thaw()
     patient = connect(NEW, timeout=30)
     assert patient.upsert(given).stored == ids(given)
     is_whole(patient, given)
@@ -315,7 +314,7 @@ def test_a_server_that_freezes_during_an_upsert(connect: Callable[..., Driven], 
     def stream() -> Iterator[Document]:
         for index, document in enumerate(given):
             if index == 600:
-                os.kill(server.pid, signal.SIGSTOP)
+                server.freeze()
             yield document
 
     began = time.monotonic()
@@ -324,7 +323,7 @@ def test_a_server_that_freezes_during_an_upsert(connect: Callable[..., Driven], 
             store.upsert(stream())
         assert time.monotonic() - began < 8
     finally:
-        os.kill(server.pid, signal.SIGCONT)
+        server.thaw()
     report = caught.value.report
     assert report.failed == {}
     assert set(ids(given[:600])) <= {*report.stored, *report.unknown}
