@@ -6,7 +6,43 @@ use super::sums::Sums;
 pub(super) const PANEL: usize = 32;
 
 /// The most rows of a block on any processor.
-pub(super) const MOST_ROWS: usize = 12;
+pub(super) const MOST_ROWS: usize = 32;
+
+/// What multiplies a block.
+pub(super) trait Multiplier {
+    /// The most rows of a block.
+    const ROWS: usize;
+    /// Words of a row that a step takes.
+    const STEP: usize;
+    /// How many rows, and steps of a row, are multiplied at once.
+    const ROUND: usize;
+    /// How many words of what is needed next are asked for in a step.
+    const AHEAD: usize;
+
+    /// Computes `count` rows of products, at most `ROWS`: each a sum in the order of the depth.
+    ///
+    /// # Safety
+    /// The instructions exist; with `count` and `depth` rounded up to a multiple of `ROUND`, `count` rows of `depth` steps
+    /// can be read, `depth` rows of [`PANEL`] of the panel, and `count` rows of [`PANEL`] written.
+    unsafe fn multiply(block: Block, count: usize);
+}
+
+/// In registers of sums.
+impl<S: Sums> Multiplier for S {
+    const ROWS: usize = <S as Sums>::ROWS;
+    const STEP: usize = <S as Sums>::STEP;
+    const ROUND: usize = 1;
+    const AHEAD: usize = AHEAD;
+
+    #[inline(always)]
+    unsafe fn multiply(block: Block, count: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { block.run::<S>(count) }
+    }
+}
+
+/// A cache line.
+const AHEAD: usize = PANEL / 2;
 
 /// Rows of words times one panel.
 #[derive(Clone, Copy)]
@@ -17,7 +53,7 @@ pub(super) struct Block {
     /// Steps of a row, and rows of the panel.
     pub(super) depth: usize,
     pub(super) panel: *const u32,
-    /// What is likely needed next, half as much as the panel; any address.
+    /// What is likely needed next, `AHEAD` words a step; any address.
     pub(super) ahead: *const u32,
     /// Where the products go, `[rows, PANEL]`, and how far apart their rows stand.
     pub(super) out: *mut u32,
@@ -73,7 +109,7 @@ impl Block {
             let mut ahead = self.ahead;
             for _ in 0..self.depth {
                 prefetch(ahead);
-                ahead = ahead.wrapping_add(PANEL / 2);
+                ahead = ahead.wrapping_add(AHEAD);
                 let columns = [S::load(panel), S::load(panel.add(S::WIDTH))];
                 panel = panel.add(PANEL);
                 for r in 0..R {

@@ -15,7 +15,7 @@ pub(crate) fn widen(simd: Simd, from: &[f16], to: &mut [f32]) {
     match simd.0 {
         // SAFETY: a `Simd` proves that the instructions exist.
         #[cfg(target_arch = "x86_64")]
-        Path::Avx512 => unsafe { avx512(from, to) },
+        Path::Amx | Path::Avx512 => unsafe { avx512(from, to) },
         // SAFETY: the same.
         #[cfg(target_arch = "x86_64")]
         Path::Avx2 => unsafe { f16c(from, to) },

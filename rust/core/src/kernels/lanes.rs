@@ -34,7 +34,7 @@ impl Simd {
         unsafe {
             match self.0 {
                 #[cfg(target_arch = "x86_64")]
-                Path::Avx512 => avx512(kernel),
+                Path::Amx | Path::Avx512 => avx512(kernel),
                 #[cfg(target_arch = "x86_64")]
                 Path::Avx2 => avx2(kernel),
                 #[cfg(target_arch = "aarch64")]

@@ -3,11 +3,13 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256, __m512};
 
-use super::block::{Block, MOST_ROWS, PANEL};
+#[cfg(target_arch = "x86_64")]
+use super::amx;
+use super::block::{Block, MOST_ROWS, Multiplier, PANEL};
 use super::curves::{Activation, Curve, number, with_curve};
 use super::lanes::{Kernel, Lanes};
 use super::product::Product;
-use super::sums::{self, Bfloats, Singles, Sums, Whole};
+use super::sums::{self, Bfloats, Singles, Whole};
 use super::words::{Precision, Weights, Words};
 use super::{Rows, Simd};
 
@@ -38,8 +40,8 @@ impl Layer {
     pub(crate) const MOST_INPUTS: usize = 1 << 16;
 
     /// How many lines the panels take.
-    pub(crate) fn lines(precision: Precision, inputs: usize, outputs: usize) -> usize {
-        outputs.div_ceil(PANEL) * inputs.div_ceil(precision.group()) * 2
+    pub(crate) fn lines(simd: Simd, precision: Precision, inputs: usize, outputs: usize) -> usize {
+        outputs.div_ceil(PANEL) * steps(Product::choose(simd, precision), precision, inputs) * 2
     }
 
     /// Packs one row of weights an output, all of the same length, into an empty vector.
@@ -64,16 +66,16 @@ impl Layer {
         if let Some(bias) = bias {
             all_bias[..rows.len()].copy_from_slice(bias);
         }
-        let steps = inputs.div_ceil(precision.group());
+        let product = Product::choose(simd, precision);
+        let steps = steps(product, precision, inputs);
         for (index, rows) in rows.chunks(PANEL).enumerate() {
-            let weights: Vec<_> = rows.iter().map(|row| Weights::new(simd, precision, row)).collect();
+            let weights: Vec<_> = rows.iter().map(|row| Weights::new(simd, precision, row, steps)).collect();
             for (column, weights) in weights.iter().enumerate() {
                 scales[index * PANEL + column] = weights.scale;
                 totals[index * PANEL + column] = weights.total;
             }
             append_panel(&weights, steps, &mut panels);
         }
-        let product = Product::choose(simd, precision);
         let outputs = rows.len();
         Self { product, panels, bias: all_bias, scales, totals, inputs, outputs, steps, activation }
     }
@@ -111,6 +113,10 @@ impl Layer {
             match self.product {
                 Product::Common(simd, _) => simd.run(work),
                 #[cfg(target_arch = "x86_64")]
+                Product::BfloatTiles => bfloat_tiles(&work),
+                #[cfg(target_arch = "x86_64")]
+                Product::WholeTiles => whole_tiles(&work),
+                #[cfg(target_arch = "x86_64")]
                 Product::Bfloats512 => bfloats512(&work),
                 #[cfg(target_arch = "x86_64")]
                 Product::Whole512 => whole512(&work),
@@ -121,6 +127,11 @@ impl Layer {
         }
         out
     }
+}
+
+/// Rows of a panel.
+fn steps(product: Product, precision: Precision, inputs: usize) -> usize {
+    inputs.div_ceil(precision.group()).next_multiple_of(product.round())
 }
 
 /// Appends outputs as columns, by way of a block that stays in the cache, so that neither side is read or written in
@@ -140,24 +151,44 @@ fn append_panel(outputs: &[Weights], steps: usize, panels: &mut Vec<Line>) {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn bfloat_tiles(work: &Work) {
+    // SAFETY: the caller's promise, and a product of tiles is only chosen where they are permitted.
+    unsafe {
+        let _tiles = amx::Tiles::configure();
+        work.multiply::<__m512, amx::Bfloats>(&Words::bfloats(work.x, amx::TILE))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn whole_tiles(work: &Work) {
+    // SAFETY: as above.
+    unsafe {
+        let _tiles = amx::Tiles::configure();
+        work.multiply::<__m512, amx::Whole>(&Words::whole::<__m512>(work.x, amx::TILE))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn bfloats512(work: &Work) {
     // SAFETY: the caller's promise.
-    unsafe { work.multiply::<__m512, sums::x86::Bfloats512>(&Words::bfloats(work.x)) }
+    unsafe { work.multiply::<__m512, sums::x86::Bfloats512>(&Words::bfloats(work.x, 1)) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vnni")]
 unsafe fn whole512(work: &Work) {
     // SAFETY: the caller's promise.
-    unsafe { work.multiply::<__m512, sums::x86::Whole512>(&Words::whole::<__m512>(work.x)) }
+    unsafe { work.multiply::<__m512, sums::x86::Whole512>(&Words::whole::<__m512>(work.x, 1)) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn whole256(work: &Work) {
     // SAFETY: the caller's promise.
-    unsafe { work.multiply::<__m256, sums::x86::Whole256>(&Words::whole::<__m256>(work.x)) }
+    unsafe { work.multiply::<__m256, sums::x86::Whole256>(&Words::whole::<__m256>(work.x, 1)) }
 }
 
 /// One call of [`Layer::apply`], whose sizes were checked.
@@ -168,6 +199,10 @@ struct Work<'a> {
     /// Room for the result.
     out: *mut f32,
 }
+
+/// The products of a block, in cache lines.
+#[repr(align(64))]
+struct Products([f32; MOST_ROWS * PANEL]);
 
 /// Words of the rows that are multiplied with all panels before the next rows: they stay in a core's second cache.
 const GROUP: usize = 1 << 16;
@@ -181,14 +216,18 @@ impl Kernel for Work<'_> {
             Product::Common(_, precision) => precision,
             // These have functions of their own.
             #[cfg(target_arch = "x86_64")]
-            Product::Bfloats512 | Product::Whole512 | Product::Whole256 => return,
+            Product::BfloatTiles
+            | Product::WholeTiles
+            | Product::Bfloats512
+            | Product::Whole512
+            | Product::Whole256 => return,
         };
         // SAFETY: the caller's promise.
         unsafe {
             match precision {
                 Precision::Float32 => self.multiply_in_place::<V>(),
                 Precision::BFloat16 => self.multiply::<V, Bfloats<V>>(&Words::widened_bfloats(self.x)),
-                Precision::Int8 => self.multiply::<V, Whole>(&Words::whole::<V>(self.x)),
+                Precision::Int8 => self.multiply::<V, Whole>(&Words::whole::<V>(self.x, 1)),
             }
         }
     }
@@ -204,33 +243,40 @@ impl Work<'_> {
     }
 
     /// # Safety
-    /// As [`Kernel::run`]; the instructions of `S` exist, and the words are what they multiply.
+    /// As [`Kernel::run`]; the instructions of `M` exist, and the words are what they multiply.
     #[inline(always)]
-    unsafe fn multiply<V: Lanes, S: Sums>(&self, words: &Words) {
+    unsafe fn multiply<V: Lanes, M: Multiplier>(&self, words: &Words) {
         assert!(
-            words.words.len() == self.x.count * words.stride && words.stride == self.layer.steps * S::STEP,
+            words.rows().len() == self.x.count.next_multiple_of(M::ROUND) * words.stride
+                && words.stride == self.layer.steps * M::STEP
+                && self.layer.steps.is_multiple_of(M::ROUND),
             "the words of rows do not fit the weights"
         );
         // SAFETY: the caller's promise.
-        unsafe { self.walk::<V, S>(words.words.as_ptr(), words.stride, &words.scales) }
+        unsafe { self.walk::<V, M>(words.rows().as_ptr(), words.stride, &words.scales) }
     }
 
     /// # Safety
-    /// As [`Kernel::run`]; the instructions of `S` exist, and rows of `steps` groups can be read, `stride` apart.
+    /// As [`Kernel::run`]; the instructions of `M` exist, and with the number of rows rounded up to a multiple of
+    /// `M::ROUND`, which `steps` is, rows of `steps` groups can be read, `stride` apart.
     #[inline(always)]
-    unsafe fn walk<V: Lanes, S: Sums>(&self, rows: *const u32, stride: usize, scales: &[(f32, f32)]) {
-        let (most, count, depth) = (S::ROWS, self.x.count, self.layer.steps);
-        let group = (GROUP / (depth * S::STEP) / most).max(1) * most;
+    unsafe fn walk<V: Lanes, M: Multiplier>(&self, rows: *const u32, stride: usize, scales: &[(f32, f32)]) {
+        let (most, count, depth) = (M::ROWS, self.x.count, self.layer.steps);
+        let group = (GROUP / (depth * M::STEP) / most).max(1) * most;
         let panels = self.layer.panels.as_ptr().cast::<u32>();
-        let mut products = [0.0; MOST_ROWS * PANEL];
+        let mut products = Products([0.0; MOST_ROWS * PANEL]);
+        let products = &mut products.0;
         for begin in (0..count).step_by(group) {
             let end = count.min(begin + group);
             // Blocks of nearly the same size: a last one of a row or two would take as long as a full one.
             let blocks = (end - begin).div_ceil(most);
+            let boundary = |index: usize| {
+                let row = (end - begin) * index / blocks;
+                begin + row.next_multiple_of(M::ROUND).min(end - begin)
+            };
             for column in (0..self.layer.outputs).step_by(PANEL) {
                 for index in 0..blocks {
-                    let row = begin + (end - begin) * index / blocks;
-                    let next = begin + (end - begin) * (index + 1) / blocks;
+                    let (row, next) = (boundary(index), boundary(index + 1));
                     // SAFETY: the rows lie below `count` and the panel inside the panels; there is room for
                     // `MOST_ROWS` rows of products.
                     unsafe {
@@ -240,16 +286,17 @@ impl Work<'_> {
                             row_stride: stride,
                             depth,
                             panel,
-                            // The first two blocks ask for a half each of the next panel.
-                            ahead: panel.wrapping_add((PANEL + PANEL / 2 * index.min(1)) * depth),
+                            // The first blocks ask for a part each of the next panel.
+                            ahead: panel
+                                .wrapping_add((PANEL + M::AHEAD * index.min(PANEL / M::AHEAD - 1)) * depth),
                             out: products.as_mut_ptr().cast(),
                             out_stride: PANEL,
                         };
-                        block.run::<S>(next - row);
+                        M::multiply(block, next - row);
                         if let Some(scales) = scales.get(row..next) {
-                            self.unquantize::<V>(&mut products, scales, column);
+                            self.unquantize::<V>(products, scales, column);
                         }
-                        self.finish::<V>(&products, row..next, column);
+                        self.finish::<V>(products, row..next, column);
                     }
                 }
             }

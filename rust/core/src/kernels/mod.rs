@@ -5,10 +5,12 @@
 //!
 //! For encoders `block` is the loop, over `sums` of products in every precision. `layer` is a linear layer: `words` are
 //! what it multiplies, `product` says by which instructions, and `curves` are what it applies to the result; `gate`
-//! multiplies by one. `attention` is one head of it.
+//! multiplies by one. `amx` does the work of `block` where the processor has tiles. `attention` is one head of it.
 //!
 //! `halves` widens float16.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod block;
 mod curves;
@@ -43,6 +45,9 @@ pub struct Simd(pub(crate) Path);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Path {
+    /// AVX-512, and tiles for layers in reduced precision if the system permits.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -70,6 +75,9 @@ impl Simd {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") {
+                if amx::exists() {
+                    paths.push(Path::Amx);
+                }
                 paths.push(Path::Avx512);
             }
             if is_x86_feature_detected!("avx2")
@@ -88,23 +96,39 @@ impl Simd {
     }
 
     fn choose() -> Result<Self> {
-        let available = Simd::available();
+        let mut available = Simd::available();
         match std::env::var_os(VARIABLE) {
             None => Ok(available[0]),
-            Some(name) => available.iter().copied().find(|simd| name == simd.name()).ok_or_else(|| {
-                let names: Vec<_> = available.iter().map(|simd| simd.name()).collect();
-                Error::argument(
-                    VARIABLE,
-                    format!("{name:?}"),
-                    format!("one of {names:?}, or no such variable"),
-                )
-            }),
+            Some(name) => {
+                available.retain(|simd| simd.is_permitted());
+                available.iter().copied().find(|simd| name == simd.name()).ok_or_else(|| {
+                    let names: Vec<_> = available.iter().map(|simd| simd.name()).collect();
+                    Error::argument(
+                        VARIABLE,
+                        format!("{name:?}"),
+                        format!("one of {names:?}, or no such variable"),
+                    )
+                })
+            }
         }
     }
 
-    /// `"avx512"`, `"avx2"`, `"neon"`, `"simd128"` or `"portable"`.
+    /// Whether the system lets this process use them: to ask changes what it keeps for a signal, so only who names them or
+    /// multiplies by them asks.
+    fn is_permitted(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == Path::Amx {
+            return amx::is_permitted();
+        }
+        true
+    }
+
+    /// `"amx"` (AVX-512, with tiles for layers in reduced precision), `"avx512"`, `"avx2"`, `"neon"`, `"simd128"` or
+    /// `"portable"`.
     pub fn name(self) -> &'static str {
         match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Path::Amx => "amx",
             #[cfg(target_arch = "x86_64")]
             Path::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,7 @@
 //! Which instructions multiply in a precision.
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::words::Precision;
 use super::{Path, Simd};
 
@@ -8,6 +10,12 @@ use super::{Path, Simd};
 pub(super) enum Product {
     /// Float32, bfloat16 or whole numbers by what every processor of a kind has.
     Common(Simd, Precision),
+    /// Bfloat16 in tiles.
+    #[cfg(target_arch = "x86_64")]
+    BfloatTiles,
+    /// Whole numbers in tiles.
+    #[cfg(target_arch = "x86_64")]
+    WholeTiles,
     /// Bfloat16 by AVX-512's own instruction.
     #[cfg(target_arch = "x86_64")]
     Bfloats512,
@@ -23,6 +31,10 @@ impl Product {
     pub(super) fn choose(simd: Simd, precision: Precision) -> Self {
         #[cfg(target_arch = "x86_64")]
         match (simd.0, precision) {
+            (Path::Amx, Precision::BFloat16) if amx::is_permitted() => return Self::BfloatTiles,
+            (Path::Amx, Precision::Int8) if amx::is_permitted() => return Self::WholeTiles,
+            // Float32, and what the system does not permit.
+            (Path::Amx, _) => return Self::choose(Simd(Path::Avx512), precision),
             (Path::Avx512, Precision::Int8) if is_x86_feature_detected!("avx512vnni") => {
                 return Self::Whole512;
             }
@@ -35,9 +47,21 @@ impl Product {
         Self::Common(simd, precision)
     }
 
+    /// How many rows, and words of a row, are multiplied at once: room for rows ends at a multiple of it, filled up with
+    /// zeros.
+    pub(super) fn round(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::BfloatTiles | Self::WholeTiles => amx::TILE,
+            _ => 1,
+        }
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Common(simd, _) => simd.name(),
+            #[cfg(target_arch = "x86_64")]
+            Self::BfloatTiles | Self::WholeTiles => "amx",
             #[cfg(target_arch = "x86_64")]
             Self::Bfloats512 => "avx512bf16",
             #[cfg(target_arch = "x86_64")]

@@ -27,7 +27,7 @@ pub(super) enum Sink<'a> {
 pub(super) fn width(simd: Simd) -> usize {
     match simd.0 {
         #[cfg(target_arch = "x86_64")]
-        Path::Avx512 => 16,
+        Path::Amx | Path::Avx512 => 16,
         #[cfg(target_arch = "x86_64")]
         Path::Avx2 => 8,
         _ => 4,
@@ -54,7 +54,7 @@ pub(super) fn multiply(simd: Simd, operands: Operands, sink: Sink) -> bool {
     unsafe {
         match simd.0 {
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512 => avx512(operands, sink),
+            Path::Amx | Path::Avx512 => avx512(operands, sink),
             #[cfg(target_arch = "x86_64")]
             Path::Avx2 => avx2(operands, sink),
             #[cfg(target_arch = "aarch64")]

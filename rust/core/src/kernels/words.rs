@@ -36,9 +36,9 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    pub(super) fn new(simd: Simd, precision: Precision, row: &[f32]) -> Self {
-        let mut weights =
-            Self { words: vec![0; row.len().div_ceil(precision.group())], scale: 1.0, total: 0.0 };
+    /// At least as many words as the row has groups; those behind it are zeros.
+    pub(super) fn new(simd: Simd, precision: Precision, row: &[f32], words: usize) -> Self {
+        let mut weights = Self { words: vec![0; words], scale: 1.0, total: 0.0 };
         // SAFETY: the kernel asks for nothing but the instructions.
         unsafe { simd.run(Weigh { precision, row, weights: &mut weights }) }
         weights
@@ -99,7 +99,9 @@ fn pairs(row: &[f32], words: &mut [u32]) {
 
 /// Rows as words, and for whole numbers what each row's are worth.
 pub(super) struct Words {
-    pub(super) words: Vec<u32>,
+    words: Vec<u32>,
+    /// Where they begin: at a cache line.
+    start: usize,
     /// Words of a row.
     pub(super) stride: usize,
     /// Of each row the value of 1 and the number that stands for 0.
@@ -107,26 +109,47 @@ pub(super) struct Words {
 }
 
 impl Words {
+    /// Zeros for rows of as many groups, both rounded up to a multiple of `round`.
+    #[inline(always)]
+    fn room(rows: usize, groups: usize, round: usize) -> Self {
+        let stride = groups.next_multiple_of(round);
+        let len = rows.next_multiple_of(round) * stride;
+        let words = vec![0; len + LINE - 1];
+        let start = words.as_ptr().align_offset(4 * LINE).min(LINE - 1);
+        let mut all = Self { words, start, stride, scales: Vec::new() };
+        all.words.truncate(start + len);
+        all
+    }
+
+    /// One row after the other, those of zeros at the end among them.
+    #[inline(always)]
+    pub(super) fn rows(&self) -> &[u32] {
+        &self.words[self.start..]
+    }
+
+    #[inline(always)]
+    fn rows_mut(&mut self) -> std::slice::ChunksExactMut<'_, u32> {
+        self.words[self.start..].chunks_exact_mut(self.stride)
+    }
+
     /// Pairs of bfloat16.
     #[inline(always)]
-    pub(super) fn bfloats(x: Rows) -> Self {
-        let stride = x.width.div_ceil(2);
-        let mut words = vec![0; x.count * stride];
-        for (index, words) in words.chunks_exact_mut(stride).enumerate() {
+    pub(super) fn bfloats(x: Rows, round: usize) -> Self {
+        let mut all = Self::room(x.count, x.width.div_ceil(2), round);
+        for (index, words) in all.rows_mut().take(x.count).enumerate() {
             pairs(x.row(index), words);
         }
-        Self { words, stride, scales: Vec::new() }
+        all
     }
 
     /// The same numbers as float32, with a zero behind an odd number of them.
     #[inline(always)]
     pub(super) fn widened_bfloats(x: Rows) -> Self {
-        let stride = x.width.next_multiple_of(2);
-        let mut words = vec![0; x.count * stride];
-        for (index, words) in words.chunks_exact_mut(stride).enumerate() {
+        let mut all = Self::room(x.count, x.width.next_multiple_of(2), 1);
+        for (index, words) in all.rows_mut().enumerate() {
             words.iter_mut().zip(x.row(index)).for_each(|(word, x)| *word = rounded(*x));
         }
-        Self { words, stride, scales: Vec::new() }
+        all
     }
 
     /// Fours of whole numbers.
@@ -134,21 +157,24 @@ impl Words {
     /// # Safety
     /// The instructions of `V` exist.
     #[inline(always)]
-    pub(super) unsafe fn whole<V: Lanes>(x: Rows) -> Self {
-        let stride = x.width.div_ceil(4);
-        let mut words = vec![0; x.count * stride];
-        let (mut bytes, mut turned) = (vec![0; 4 * stride], vec![0.0; x.width]);
+    pub(super) unsafe fn whole<V: Lanes>(x: Rows, round: usize) -> Self {
+        let mut all = Self::room(x.count, x.width.div_ceil(4), round);
+        let (mut bytes, mut turned) = (vec![0; 4 * all.stride], vec![0.0; x.width]);
         let mut scales = Vec::with_capacity(x.count);
-        for (index, words) in words.chunks_exact_mut(stride).enumerate() {
+        for (index, words) in all.rows_mut().take(x.count).enumerate() {
             turned.copy_from_slice(x.row(index));
             // SAFETY: the caller's promise.
             unsafe { turn::<V>(&mut turned) };
             scales.push(quantize(&turned, &mut bytes));
             fours(&bytes, words);
         }
-        Self { words, stride, scales }
+        all.scales = scales;
+        all
     }
 }
+
+/// Words of a cache line.
+const LINE: usize = 16;
 
 /// The bits of the nearest bfloat16, ties to even, as a float32; NaN stays NaN.
 #[inline(always)]

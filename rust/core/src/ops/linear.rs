@@ -88,7 +88,7 @@ impl Linear {
             candle_core::bail!("linear: got {in_features} inputs, wanted at most {}", Layer::MOST_INPUTS)
         }
         let rows: Vec<&[f32]> = weights.iter().flat_map(|weight| weight.chunks_exact(in_features)).collect();
-        let panels = memory::reserve(Layer::lines(precision, in_features, out_features));
+        let panels = memory::reserve(Layer::lines(simd()?, precision, in_features, out_features));
         let form = Form::Packed(Layer::pack(simd()?, precision, &rows, bias.as_deref(), activation, panels));
         Ok(Self { form, in_features, out_features, activation })
     }

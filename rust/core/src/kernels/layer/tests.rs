@@ -43,17 +43,29 @@ fn every_path_is_the_float64_loop_at_every_size() {
 }
 
 #[test]
-fn a_row_comes_out_the_same_in_any_company() {
+fn a_row_comes_out_the_same_in_any_company_on_any_thread() {
     let (inputs, outputs) = (131, 70);
-    let (weights, x) = (numbers(5, inputs * outputs), numbers(6, 600 * inputs));
+    let (weights, x) = (numbers(5, inputs * outputs), numbers(6, 150 * inputs));
     let rows: Vec<&[f32]> = weights.chunks_exact(inputs).collect();
-    for simd in Simd::available() {
-        let layer = Layer::pack(simd, Precision::Float32, &rows, None, Activation::Gelu, Vec::new());
-        let all = layer.apply(Rows::new(&x, 600, inputs, inputs), None);
-        for (start, count) in [(0, 1), (599, 1), (3, 25), (300, 300)] {
+    let cases = [Precision::Float32, Precision::BFloat16, Precision::Int8];
+    for (simd, precision) in Simd::available().into_iter().flat_map(|simd| cases.map(|p| (simd, p))) {
+        let layer = Layer::pack(simd, precision, &rows, None, Activation::Gelu, Vec::new());
+        let all = layer.apply(Rows::new(&x, 150, inputs, inputs), None);
+        let parts = [(0, 1), (149, 1), (7, 16), (3, 25), (9, 33), (50, 100)];
+        let agree = |(start, count): (usize, usize)| {
             let some = layer.apply(Rows::new(&x[start * inputs..], count, inputs, inputs), None);
-            assert_eq!(some, all[start * outputs..][..count * outputs], "{}", simd.name());
-        }
+            let name = simd.name();
+            assert_eq!(
+                some,
+                all[start * outputs..][..count * outputs],
+                "{name} {precision:?} {start} {count}"
+            );
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| parts.into_iter().for_each(agree));
+            }
+        });
     }
 }
 
@@ -148,6 +160,20 @@ fn whole_numbers_give_the_same_bits_wherever_products_are_added_in_one_rounding(
     });
     if let Some(first) = results.next() {
         assert!(results.all(|other| other == first));
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn tiles_multiply_where_they_are_permitted() {
+    use crate::kernels::{amx, product::instructions};
+    let named = |name| Simd::available().into_iter().find(|simd| simd.name() == name);
+    assert_eq!(named("amx").is_some(), named("avx512").is_some() && amx::exists());
+    if let Some(simd) = named("amx") {
+        let [single, bfloat, whole] = [Precision::Float32, Precision::BFloat16, Precision::Int8]
+            .map(|precision| instructions(simd, precision));
+        assert_eq!(single, "avx512");
+        assert_eq!([bfloat, whole].map(|name| name == "amx"), [amx::is_permitted(); 2]);
     }
 }
 
