@@ -23,9 +23,10 @@ __all__ = ["maxsim", "maxsim_matrix", "pool_tokens", "top_k"]
 def maxsim(query: npt.ArrayLike, documents: Matrices, *, subset: npt.ArrayLike | None = None) -> Float32Array:
     """Score documents against one query: for each query row the best document row, summed.
 
-    Every core that the process may use takes part, with the widest instructions it has; `CHANDELIER_SIMD` (`"avx512"`,
-    `"avx2"`, `"neon"`, `"portable"`) names others. Products are summed in float32 and in the order of a row, so neither
-    threads nor neighbours change a bit of a score; for unit rows it is within `1e-5 * tokens` of float64's.
+    Every core that the process may use takes part, with the widest instructions it has; `CHANDELIER_SIMD` (`"amx"`,
+    `"avx512"`, `"avx2"`, `"neon"`, `"portable"`) names others. Products are summed in float32 and in the order of a
+    row, so neither threads nor neighbours change a bit of a score; for unit rows it is within `1e-5 * tokens` of
+    float64's.
 
     Args:
         query: `(tokens, dim)` floats.

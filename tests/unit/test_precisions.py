@@ -99,7 +99,7 @@ numpy.save(out, ColBERT(folder, dtype=dtype).encode_documents(texts).data)
 
 
 @pytest.mark.parametrize("dtype", ["float32", *BOUNDS])
-@pytest.mark.parametrize("simd", ["avx512", "avx2", "neon", "portable"])
+@pytest.mark.parametrize("simd", ["amx", "avx512", "avx2", "neon", "portable"])
 def test_every_kind_of_instructions_gives_the_same(
     real: dict[str, ColBERT], minilm_checkpoint: Path, tmp_path: Path, simd: str, dtype: str
 ) -> None:
