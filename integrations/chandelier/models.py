@@ -88,13 +88,15 @@ class ColBERT:
             are dropped with a warning.
         do_query_expansion: Whether queries are filled up to `query_length` with mask tokens whose rows count.
         attend_to_expansion_tokens: Whether the other tokens see those mask tokens.
-        threads: Threads of a call; None for all cores that the process may use.
+        threads: Most threads of a call; None for what the environment variable `CHANDELIER_THREADS` says, else for all
+            cores that the process may use (affinity and the cgroup's quota). Calls at once share the cores: each has at
+            least its own thread, and more while all of the process are no more than that. No row depends on it.
 
     Raises:
         FileNotFoundError: If the folder or a file that it needs does not exist; for a hub name a `HubMissingError`.
         HubError: If the hub did not give the model, or could not be asked; it names repository and revision.
         ModelError: If the checkpoint cannot be used as it is; it names file and key.
-        ArgumentError: If an argument is out of range; it names the argument.
+        ArgumentError: If an argument is out of range, or `CHANDELIER_THREADS` instead of `threads`; it names it.
         DeviceError: If the device is unknown or not compiled in.
 
     Examples:
@@ -224,7 +226,7 @@ class ColBERT:
 
     @property
     def threads(self) -> int:
-        """Threads of a call."""
+        """Most threads of a call."""
         return self._model.threads
 
     @property

@@ -168,6 +168,12 @@ impl Compute {
         self.device.is_cpu() && self.dtype == DType::F32
     }
 
+    /// The instructions of the kernels that multiply; None where candle's own operations do.
+    pub(crate) fn kernels(&self) -> Result<Option<&'static str>> {
+        let simd = kernels::selected()?;
+        Ok(self.is_plain().then(|| kernels::instructions(simd, self.precision)))
+    }
+
     /// A tensor that was read, where and as what it is computed with.
     pub(crate) fn place(&self, tensor: &Tensor) -> candle_core::Result<Tensor> {
         tensor.to_device(&self.device)?.to_dtype(self.dtype)

@@ -11,12 +11,13 @@ use crate::checkpoint::{self, Format, Knobs, Provenance, Spec, TokenizerFiles};
 use crate::device::{Compute, Device, Dtype};
 use crate::encoder::{self, Encoder};
 use crate::error::{Error, Result};
-use crate::kernels::{self, Cpu, default_threads};
+use crate::kernels::{Cpu, Simd};
 use crate::maxsim::top_k;
 use crate::multivectors::MultiVectors;
 use crate::pool::{Pooling, pool_tokens};
 use crate::project::{self, DenseShape, Projection};
 use crate::queue::{self, GoOn, Observer};
+use crate::threads::default_threads;
 use crate::tokenize::{Role, Spans, TextTokenizer, Tokens};
 
 /// Tokens of a micro-batch unless the caller says otherwise: its activations stay in a core's cache.
@@ -34,6 +35,7 @@ pub struct ColBert {
     provenance: Vec<Provenance>,
     device: Device,
     dtype: Dtype,
+    kernels: Option<&'static str>,
     threads: usize,
     fingerprint: OnceLock<String>,
 }
@@ -47,7 +49,7 @@ pub struct OpenOptions {
     pub device: Device,
     /// What to compute in.
     pub dtype: Dtype,
-    /// Threads of a call; `None` means as many as the process may use.
+    /// Threads of a call; `None` means as many as [`default_threads`] says.
     pub threads: Option<usize>,
 }
 
@@ -121,13 +123,13 @@ impl ColBert {
     }
 
     fn build(path: &Path, projection: checkpoint::Projection, options: OpenOptions) -> Result<Self> {
-        let threads = options.threads.unwrap_or_else(default_threads);
+        let threads = options.threads.map_or_else(default_threads, Ok)?;
         if threads == 0 {
             return Err(Error::argument("threads", 0, "at least 1, or none for all cores"));
         }
-        // What names instructions that do not exist is told of here, as the argument that it is.
-        kernels::selected()?;
         let compute = Compute::open(options.device, options.dtype, threads)?;
+        // What names instructions that do not exist is told of here, as the argument that it is.
+        let kernels = compute.kernels()?;
         let spec = Spec::read(path, projection, &options.knobs)?;
         // The tokenizer takes about as long to read as the weights, so both are read at once.
         let (parts, files) = std::thread::scope(|scope| {
@@ -145,6 +147,7 @@ impl ColBert {
             provenance,
             device: options.device,
             dtype: options.dtype,
+            kernels,
             threads,
             fingerprint: OnceLock::new(),
         })
@@ -218,6 +221,11 @@ impl ColBert {
     /// What the model computes in.
     pub fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    /// The instructions that the layers are multiplied with, as `avx512vnni`; None where candle's operations compute.
+    pub fn kernels(&self) -> Option<&'static str> {
+        self.kernels
     }
 
     /// Threads of a call.
@@ -336,7 +344,7 @@ impl ColBert {
     }
 
     fn cpu(&self) -> Result<Cpu> {
-        Ok(Cpu { threads: self.threads, ..Cpu::detect()? })
+        Ok(Cpu { threads: self.threads, simd: Simd::choose()? })
     }
 
     /// The text of a prompt, for queries or for documents.

@@ -142,6 +142,7 @@ impl Model {
             "device": self.inner.device().to_string(),
             "dtype": self.inner.dtype().to_string(),
             "stored_dtypes": self.inner.stored_dtypes(),
+            "kernels": self.inner.kernels(),
             "threads": self.inner.threads(),
             "query_length": setting(&spec.query_length),
             "document_length": setting(&spec.document_length),

@@ -36,6 +36,7 @@ pub use words::Precision;
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
+use crate::threads::default_threads;
 
 /// Vector instructions that this processor has: to hold one is the proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +88,8 @@ impl Simd {
         paths.into_iter().map(Self).collect()
     }
 
-    fn choose() -> Result<Self> {
+    /// The fastest, or what the environment variable `CHANDELIER_SIMD` names.
+    pub(crate) fn choose() -> Result<Self> {
         let available = Simd::available();
         match std::env::var_os(VARIABLE) {
             None => Ok(available[0]),
@@ -118,10 +120,10 @@ impl Simd {
     }
 }
 
-/// The instructions that encoders compute with, chosen once for the process: as [`Cpu::detect`] chooses.
+/// The instructions that encoders compute with, chosen once for the process: as [`Simd::choose`] chooses.
 ///
 /// # Errors
-/// As [`Cpu::detect`].
+/// As [`Simd::choose`].
 pub(crate) fn selected() -> Result<Simd> {
     static SELECTED: OnceLock<Simd> = OnceLock::new();
     match SELECTED.get() {
@@ -136,7 +138,7 @@ pub(crate) fn selected() -> Result<Simd> {
 /// How much of the processor a call may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cpu {
-    /// Threads, the calling one among them; they live as long as the call.
+    /// Threads, the calling one among them, as far as other calls of the process leave cores free; they live as long as the call.
     pub threads: usize,
     /// The instructions.
     pub simd: Simd,
@@ -146,22 +148,14 @@ pub struct Cpu {
 const VARIABLE: &str = "CHANDELIER_SIMD";
 
 impl Cpu {
-    /// All cores that the process may use and the fastest instructions, or those that the environment variable
+    /// As many threads as [`default_threads`] says and the fastest instructions, or those that the environment variable
     /// `CHANDELIER_SIMD` names.
     ///
     /// # Errors
-    /// [`Error::Argument`] if it names what this processor does not have.
+    /// [`Error::Argument`] if it names what this processor does not have, and as [`default_threads`].
     pub fn detect() -> Result<Self> {
-        let simd = Simd::choose()?;
-        Ok(Self { threads: default_threads(), simd })
+        Ok(Self { threads: default_threads()?, simd: Simd::choose()? })
     }
-}
-
-/// The number of threads to use when the caller does not say: what the process might use (affinity and cgroup) when it
-/// first asked. To ask takes 40 microseconds, as long as MaxSim over a few documents.
-pub fn default_threads() -> usize {
-    static THREADS: OnceLock<usize> = OnceLock::new();
-    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// For tests: numbers in -1..1 of no regular pattern.
