@@ -6,7 +6,7 @@ import json
 import operator
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, overload
@@ -20,6 +20,7 @@ from chandelier.explanation import Explanation
 from chandelier.hub import HubOptions, locate, snapshot
 from chandelier.maths import checked_pooling, maxsim_matrix
 from chandelier.multivectors import Float32Array, FloatArray, Matrices, MultiVectors, checked_count
+from chandelier.portions import TextStream, portions, text_bytes
 from chandelier.ranking import Ranked, check_prompt_names, ranked
 
 __all__ = ["ColBERT", "Progress", "Ranked", "Tokens", "from_bert"]
@@ -347,6 +348,55 @@ class ColBERT:
             batch_tokens=batch_tokens,
             progress=progress,
         )
+
+    def encode_documents_iter(
+        self,
+        texts: Iterable[str],
+        *,
+        pool_factor: int = 1,
+        protected_tokens: int = 1,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_tokens: int | None = None,
+    ) -> Iterator[Float32Array]:
+        """Encode a stream of documents, of any length, in memory that does not grow with it.
+
+        Texts are taken on the thread that asks for rows, as many as are encoded at once (512, or fewer that with their
+        rows take 32 MiB), when the rows of those before have been given out. For a bar, wrap the texts in tqdm.
+
+        Args:
+            texts: The documents, a generator say.
+            pool_factor: As for `encode_documents`, and so are the others.
+            protected_tokens: How many rows at the start `pool_factor` leaves alone.
+            prompt: Put before every text.
+            prompt_name: The name of one of `prompts`.
+            batch_tokens: Tokens of a micro-batch.
+
+        Yields:
+            A text's own float32 matrix `(tokens, dim)`, in order: the same to the last bit as of `encode_documents`.
+
+        Raises:
+            ArgumentError: If an argument is not of its kind, at once. If what comes from `texts` is no str: it names
+                the index, counted from the start of the stream, and comes after the rows of all texts before it. So
+                does an error that `texts` raises.
+
+        Examples:
+            >>> model = ColBERT("tests/goldens/a_bert_pylate/checkpoint")
+            >>> lines = (f"line {number}" for number in range(1000))
+            >>> sum(len(rows) for rows in model.encode_documents_iter(lines)) / 1000
+            7.128
+        """
+        stream = TextStream("texts", texts)
+        encode = partial(
+            self.encode_documents,
+            pool_factor=pool_factor,
+            protected_tokens=protected_tokens,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            batch_tokens=batch_tokens,
+        )
+        encode([])  # what is wrong with the other arguments is told now
+        return _streamed(stream, partial(text_bytes, dim=self.dim, document_length=self.document_length), encode)
 
     @overload
     def encode(  # type: ignore[overload-overlap]  # a str is an iterable of str, and comes first
@@ -696,6 +746,16 @@ def _followed(work: Callable[..., Result], texts: Iterable[str], progress: Progr
     texts = list(texts) if isinstance(texts, Iterable) else texts
     with tqdm(total=len(texts), desc=what, unit=f" {what.split()[-1]}") as bar:
         return work(texts, on_progress=lambda done: bar.update(done - bar.n))
+
+
+def _streamed(
+    stream: TextStream, size: Callable[[str], int], encode: Callable[[list[str]], MultiVectors]
+) -> Iterator[Float32Array]:
+    """Each text's own rows: who keeps some does not keep those that were encoded with them."""
+    for portion in portions(stream, size):
+        yield from (rows.copy() for rows in encode(portion))
+    if stream.failure is not None:
+        raise stream.failure
 
 
 def _reopen(path: str | os.PathLike[str], hub: HubOptions, arguments: dict[str, Any]) -> ColBERT:
