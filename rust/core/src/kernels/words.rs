@@ -1,6 +1,9 @@
 //! Weights and rows as words: one float32, two bfloat16, or four whole numbers.
 
+use std::borrow::Cow;
+
 use super::lanes::{Kernel, Lanes};
+use super::product::Product;
 use super::{Rows, Simd};
 
 /// What weights are kept in and rows are multiplied in; sums, biases and all that follows are float32.
@@ -97,56 +100,65 @@ fn pairs(row: &[f32], words: &mut [u32]) {
     }
 }
 
-/// Rows as words, and for whole numbers what each row's are worth.
-pub(super) struct Words {
-    pub(super) words: Vec<u32>,
-    /// Words of a row.
+/// Rows as the words that a product multiplies, and for whole numbers what each row's are worth.
+pub(super) struct Words<'a> {
+    pub(super) words: Cow<'a, [u32]>,
+    /// Words from one row to the next.
     pub(super) stride: usize,
     /// Of each row the value of 1 and the number that stands for 0.
     pub(super) scales: Vec<(f32, f32)>,
 }
 
-impl Words {
-    /// Pairs of bfloat16.
-    #[inline(always)]
-    pub(super) fn bfloats(x: Rows) -> Self {
-        let stride = x.width.div_ceil(2);
-        let mut words = vec![0; x.count * stride];
-        for (index, words) in words.chunks_exact_mut(stride).enumerate() {
-            pairs(x.row(index), words);
+impl<'a> Words<'a> {
+    pub(super) fn new(product: Product, x: Rows<'a>) -> Self {
+        if let Product::Common(_, Precision::Float32) = product {
+            return Self { words: bytemuck::cast_slice(x.data).into(), stride: x.stride, scales: Vec::new() };
         }
-        Self { words, stride, scales: Vec::new() }
-    }
-
-    /// The same numbers as float32, with a zero behind an odd number of them.
-    #[inline(always)]
-    pub(super) fn widened_bfloats(x: Rows) -> Self {
-        let stride = x.width.next_multiple_of(2);
+        let stride = match product {
+            // The same numbers as float32, with a zero behind an odd number of them.
+            Product::Common(_, Precision::BFloat16) => x.width.next_multiple_of(2),
+            #[cfg(target_arch = "x86_64")]
+            Product::Bfloats512 => x.width.div_ceil(2),
+            _ => x.width.div_ceil(4),
+        };
         let mut words = vec![0; x.count * stride];
-        for (index, words) in words.chunks_exact_mut(stride).enumerate() {
-            words.iter_mut().zip(x.row(index)).for_each(|(word, x)| *word = rounded(*x));
-        }
-        Self { words, stride, scales: Vec::new() }
+        let mut scales = Vec::new();
+        let convert = Convert { product, x, stride, words: &mut words, scales: &mut scales };
+        // SAFETY: the kernel asks for nothing but the instructions.
+        unsafe { product.simd().run(convert) }
+        Self { words: words.into(), stride, scales }
     }
+}
 
-    /// Fours of whole numbers.
-    ///
-    /// # Safety
-    /// The instructions of `V` exist.
+struct Convert<'a> {
+    product: Product,
+    x: Rows<'a>,
+    stride: usize,
+    words: &'a mut [u32],
+    scales: &'a mut Vec<(f32, f32)>,
+}
+
+impl Kernel for Convert<'_> {
     #[inline(always)]
-    pub(super) unsafe fn whole<V: Lanes>(x: Rows) -> Self {
-        let stride = x.width.div_ceil(4);
-        let mut words = vec![0; x.count * stride];
+    unsafe fn run<V: Lanes>(self) {
+        let Self { product, x, stride, words, scales } = self;
         let (mut bytes, mut turned) = (vec![0; 4 * stride], vec![0.0; x.width]);
-        let mut scales = Vec::with_capacity(x.count);
         for (index, words) in words.chunks_exact_mut(stride).enumerate() {
-            turned.copy_from_slice(x.row(index));
-            // SAFETY: the caller's promise.
-            unsafe { turn::<V>(&mut turned) };
-            scales.push(quantize(&turned, &mut bytes));
-            fours(&bytes, words);
+            match product {
+                Product::Common(_, Precision::BFloat16) => {
+                    words.iter_mut().zip(x.row(index)).for_each(|(word, x)| *word = rounded(*x));
+                }
+                #[cfg(target_arch = "x86_64")]
+                Product::Bfloats512 => pairs(x.row(index), words),
+                _ => {
+                    turned.copy_from_slice(x.row(index));
+                    // SAFETY: the caller's promise.
+                    unsafe { turn::<V>(&mut turned) };
+                    scales.push(quantize(&turned, &mut bytes));
+                    fours(&bytes, words);
+                }
+            }
         }
-        Self { words, stride, scales }
     }
 }
 
