@@ -218,7 +218,8 @@ impl Work<'_> {
         let Words { words, stride, scales } = &self.words;
         let (most, count, depth, stride) = (S::ROWS, self.count, self.layer.steps, *stride);
         assert!(
-            count == 0 || (count - 1) * stride + depth * S::STEP <= words.len(),
+            (count == 0 || (count - 1) * stride + depth * S::STEP <= words.len())
+                && scales.len() == if S::WHOLE { count } else { 0 },
             "the words of rows do not fit the weights"
         );
         let group = (GROUP / (depth * S::STEP) / most).max(1) * most;
@@ -247,81 +248,73 @@ impl Work<'_> {
                             out_stride: PANEL,
                         };
                         block.run::<S>(next - row);
-                        if let Some(scales) = scales.get(row..next) {
-                            self.unquantize::<V>(&mut products, scales, column);
-                        }
-                        self.finish::<V>(&products, row..next, column);
+                        self.finish::<V, S>(&mut products, row..next, column);
                     }
                 }
             }
         }
     }
 
-    /// Sums of whole numbers -> the numbers that they stand for.
+    /// Sums -> results: what whole numbers stand for, bias, activation and residual.
     ///
     /// # Safety
-    /// As [`Kernel::run`]; the column exists.
+    /// As [`Self::run`]; the rows and columns exist.
     #[inline(always)]
-    unsafe fn unquantize<V: Lanes>(&self, products: &mut [f32], scales: &[(f32, f32)], column: usize) {
-        for (products, (scale, zero)) in products.as_chunks_mut::<PANEL>().0.iter_mut().zip(scales) {
-            // SAFETY: every place is a whole register, of the products and of what each column has.
-            unsafe {
-                let (scale, less) = (number::<V>(*scale), number::<V>(-zero));
-                for place in (0..PANEL).step_by(V::WIDTH) {
-                    let at = products.as_mut_ptr().add(place);
-                    let total = V::load(self.layer.totals.as_ptr().add(column + place));
-                    let worth = V::load(self.layer.scales.as_ptr().add(column + place)).mul(scale);
-                    V::load(at).whole().add_product(less, total).mul(worth).store(at);
-                }
-            }
-        }
-    }
-
-    /// Bias, activation and residual.
-    ///
-    /// # Safety
-    /// As [`Kernel::run`]; the rows and columns exist.
-    #[inline(always)]
-    unsafe fn finish<V: Lanes>(&self, products: &[f32], rows: Range<usize>, column: usize) {
+    unsafe fn finish<V: Lanes, S: Sums>(&self, products: &mut [f32], rows: Range<usize>, column: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            with_curve!(self.layer.activation, |curve| self.finish_with::<V>(products, rows, column, curve))
+            with_curve!(self.layer.activation, |curve| {
+                self.finish_with::<V, S>(products, rows, column, curve)
+            })
         }
     }
 
+    /// A register of columns after the other, so that what belongs to a column is loaded once.
     #[inline(always)]
-    unsafe fn finish_with<V: Lanes>(
+    unsafe fn finish_with<V: Lanes, S: Sums>(
         &self,
-        products: &[f32],
+        products: &mut [f32],
         rows: Range<usize>,
         column: usize,
         curve: impl Curve,
     ) {
-        let columns = PANEL.min(self.layer.outputs - column);
-        for (row, products) in rows.zip(products.as_chunks::<PANEL>().0) {
-            // SAFETY: `PANEL` products and biases can be read, and `columns` numbers of the residual and of the result,
-            // where only so many are touched.
+        let Layer { bias, scales, totals, outputs, .. } = self.layer;
+        let (products, _) = products.as_chunks_mut::<PANEL>();
+        let columns = PANEL.min(outputs - column);
+        for place in (0..PANEL).step_by(V::WIDTH) {
+            // SAFETY: every place is a whole register, of the products and of what each column has; of the residual and the
+            // result, where there are only `columns` numbers, no register is touched that is not whole.
             unsafe {
-                let out = self.out.0.add(row * self.layer.outputs + column);
-                let residual = self.residual.map(|r| r.data.as_ptr().add(row * r.stride + column));
-                let mut values = [0.0; PANEL];
-                for place in (0..PANEL).step_by(V::WIDTH) {
-                    let bias = V::load(self.layer.bias.as_ptr().add(column + place));
-                    let mut value = curve.at(V::load(products.as_ptr().add(place)).add(bias));
+                let of_columns = |values: &[f32]| V::load(values.as_ptr().add(column + place));
+                let (bias, scale, total) = (of_columns(bias), of_columns(scales), of_columns(totals));
+                for (row, products) in rows.clone().zip(&mut *products) {
+                    let at = products.as_mut_ptr().add(place);
+                    let mut value = V::load(at);
+                    if S::WHOLE {
+                        let (one, zero) = self.words.scales[row];
+                        let worth = scale.mul(number(one));
+                        value = value.whole().add_product(number(-zero), total).mul(worth);
+                    }
+                    value = curve.at(value.add(bias));
                     if columns < PANEL {
-                        value.store(values.as_mut_ptr().add(place));
+                        value.store(at);
                         continue;
                     }
-                    if let Some(residual) = residual {
-                        value = value.add(V::load(residual.add(place)));
+                    if let Some(r) = self.residual {
+                        value = value.add(V::load(r.data.as_ptr().add(row * r.stride + column + place)));
                     }
-                    value.store(out.add(place));
+                    value.store(self.out.0.add(row * outputs + column + place));
                 }
-                if columns < PANEL {
-                    for (place, value) in values[..columns].iter().enumerate() {
-                        *out.add(place) = value + residual.map_or(0.0, |residual| *residual.add(place));
-                    }
-                }
+            }
+        }
+        if columns == PANEL {
+            return;
+        }
+        for (row, products) in rows.zip(products) {
+            for (place, value) in products[..columns].iter().enumerate() {
+                let residual = self.residual.map_or(0.0, |r| r.data[row * r.stride + column + place]);
+                // SAFETY: the result has so many columns.
+                unsafe { *self.out.0.add(row * outputs + column + place) = value + residual }
             }
         }
     }

@@ -62,16 +62,16 @@ impl Kernel for Weigh<'_> {
             Precision::Float32 => weights.words.iter_mut().zip(row).for_each(|(word, x)| *word = x.to_bits()),
             Precision::BFloat16 => pairs(row, &mut weights.words),
             Precision::Int8 => {
-                let mut row = row.to_vec();
-                // SAFETY: the caller's promise.
-                let gain = unsafe { turn::<V>(&mut row) };
-                let Extent { least, most, doubt } = extent(&row);
+                let mut turned = vec![0.0; row.len()];
+                // SAFETY: the caller's promise, and that the vector is as long as the row.
+                let (gain, extent) = unsafe { (turn::<V>(row, &mut turned), extent::<V>(&turned)) };
+                let Extent { least, most, doubt } = extent;
                 let largest = most.max(-least);
                 let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
                 let mut bytes = vec![0u8; 4 * weights.words.len()];
                 bytes
                     .iter_mut()
-                    .zip(&row)
+                    .zip(&turned)
                     .for_each(|(byte, x)| *byte = (x * inverse + ROUND).to_bits() as u8);
                 fours(&bytes, &mut weights.words);
                 weights.scale = largest / 127.0 / gain + doubt;
@@ -151,10 +151,11 @@ impl Kernel for Convert<'_> {
                 #[cfg(target_arch = "x86_64")]
                 Product::Bfloats512 => pairs(x.row(index), words),
                 _ => {
-                    turned.copy_from_slice(x.row(index));
-                    // SAFETY: the caller's promise.
-                    unsafe { turn::<V>(&mut turned) };
-                    scales.push(quantize(&turned, &mut bytes));
+                    // SAFETY: the caller's promise, and that the vector is as long as a row.
+                    unsafe {
+                        turn::<V>(x.row(index), &mut turned);
+                        scales.push(quantize::<V>(&turned, &mut bytes));
+                    }
                     fours(&bytes, words);
                 }
             }
@@ -176,34 +177,62 @@ fn rounded(x: f32) -> u32 {
 /// is returned: the error of whole numbers is a quarter, for some additions.
 ///
 /// # Safety
-/// The instructions of `V` exist.
+/// The instructions of `V` exist; both rows are as long as each other.
 #[inline(always)]
-unsafe fn turn<V: Lanes>(row: &mut [f32]) -> f32 {
+unsafe fn turn<V: Lanes>(row: &[f32], turned: &mut [f32]) -> f32 {
     let run = 1 << row.len().trailing_zeros().min(7);
     // Runs that fill no register of any processor are small enough to be left alone.
     if run < 16 {
+        turned.copy_from_slice(row);
         return 1.0;
     }
-    // SAFETY: the row is a multiple of 16 long, and so whole registers.
+    // SAFETY: the rows are a multiple of 16 long, and so whole registers; what is turned in one go is at most a run.
     unsafe {
-        for register in row.chunks_exact_mut(V::WIDTH) {
-            V::load(register.as_ptr()).turned().store(register.as_mut_ptr());
+        for place in (0..row.len()).step_by(V::WIDTH) {
+            V::load(row.as_ptr().add(place)).turned().store(turned.as_mut_ptr().add(place));
         }
-        let mut half = V::WIDTH;
-        while half < run {
-            for pair in row.chunks_exact_mut(2 * half) {
-                let (first, second) = pair.split_at_mut(half);
-                for place in (0..half).step_by(V::WIDTH) {
-                    let (first, second) = (first.as_mut_ptr().add(place), second.as_mut_ptr().add(place));
-                    let (x, y) = (V::load(first), V::load(second));
-                    x.add(y).store(first);
-                    x.sub(y).store(second);
-                }
-            }
-            half *= 2;
+        let mut part = V::WIDTH;
+        while part < run {
+            part *= match run / part {
+                2 => turn_parts::<V, 2>(turned, part),
+                4 => turn_parts::<V, 4>(turned, part),
+                _ => turn_parts::<V, 8>(turned, part),
+            };
         }
     }
     run as f32
+}
+
+/// Turns every `N` parts that follow each other as if each were one number; gives `N`.
+///
+/// # Safety
+/// The instructions of `V` exist; parts are whole registers.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // counted loops are unrolled whole, and the parts stay in registers
+unsafe fn turn_parts<V: Lanes, const N: usize>(row: &mut [f32], part: usize) -> usize {
+    for parts in row.chunks_exact_mut(N * part) {
+        for place in (0..part).step_by(V::WIDTH) {
+            // SAFETY: each of the parts has a register at this place.
+            unsafe {
+                let mut all = [V::zero(); N];
+                for n in 0..N {
+                    all[n] = V::load(parts.as_ptr().add(n * part + place));
+                }
+                for bit in 0..N.ilog2() {
+                    for n in 0..N {
+                        let other = n | 1 << bit;
+                        if other != n {
+                            (all[n], all[other]) = (all[n].add(all[other]), all[n].sub(all[other]));
+                        }
+                    }
+                }
+                for n in 0..N {
+                    all[n].store(parts.as_mut_ptr().add(n * part + place));
+                }
+            }
+        }
+    }
+    N
 }
 
 /// How far the numbers of a row reach to both sides of 0.
@@ -214,21 +243,30 @@ struct Extent {
     doubt: f32,
 }
 
+/// # Safety
+/// The instructions of `V` exist.
 #[inline(always)]
-fn extent(row: &[f32]) -> Extent {
-    const LANES: usize = 32;
-    let (mut least, mut most, mut doubt) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
-    let (chunks, rest) = row.as_chunks::<LANES>();
-    let mut last = [0.0; LANES];
-    last[..rest.len()].copy_from_slice(rest);
-    for chunk in chunks.iter().chain([&last]) {
-        for lane in 0..LANES {
-            let x = chunk[lane];
-            least[lane] = if x < least[lane] { x } else { least[lane] };
-            most[lane] = if x > most[lane] { x } else { most[lane] };
-            doubt[lane] += x * 0.0;
+unsafe fn extent<V: Lanes>(row: &[f32]) -> Extent {
+    let whole = row.len() / V::WIDTH * V::WIDTH;
+    // Zeros change nothing; 16 is the widest register.
+    let mut rest = [0.0; 16];
+    rest[..row.len() - whole].copy_from_slice(&row[whole..]);
+    let mut ends = [[0.0; 16]; 3];
+    // SAFETY: whole registers are read where there are so many numbers.
+    unsafe {
+        let [mut least, mut most, mut doubt] = [V::zero(); 3];
+        let mut see = |x: V| {
+            least = x.min(least);
+            most = x.max(most);
+            doubt = doubt.add_product(x, V::zero());
+        };
+        for place in (0..whole).step_by(V::WIDTH) {
+            see(V::load(row.as_ptr().add(place)));
         }
+        see(V::load(rest.as_ptr()));
+        [least, most, doubt].iter().zip(&mut ends).for_each(|(end, to)| end.store(to.as_mut_ptr()));
     }
+    let [least, most, doubt] = ends;
     Extent {
         least: least.iter().fold(0.0, |a: f32, b| a.min(*b)),
         most: most.iter().fold(0.0, |a: f32, b| a.max(*b)),
@@ -238,9 +276,13 @@ fn extent(row: &[f32]) -> Extent {
 
 /// A row as bytes between its least number, or 0, and its largest, or 0; 0 itself is exact. Gives the value of 1 and the
 /// byte that stands for 0. A row that is not finite is worth NaN.
+///
+/// # Safety
+/// The instructions of `V` exist.
 #[inline(always)]
-fn quantize(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
-    let Extent { least, most, doubt } = extent(row);
+unsafe fn quantize<V: Lanes>(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
+    // SAFETY: the caller's promise.
+    let Extent { least, most, doubt } = unsafe { extent::<V>(row) };
     let scale = (most - least) / 255.0;
     if scale == 0.0 {
         bytes.fill(0);
