@@ -60,6 +60,7 @@ mod recall;
 mod rows;
 mod single;
 pub mod storage;
+mod team;
 mod threads;
 pub mod tokenize;
 mod windows;

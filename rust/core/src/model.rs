@@ -17,6 +17,7 @@ use crate::multivectors::MultiVectors;
 use crate::pool::{Pooling, pool_tokens};
 use crate::project::{self, DenseShape, Projection};
 use crate::queue::{self, GoOn, Observer};
+use crate::team;
 use crate::threads::default_threads;
 use crate::tokenize::{Role, Spans, TextTokenizer, Tokens};
 
@@ -25,6 +26,9 @@ pub const BATCH_TOKENS: usize = 256;
 
 /// The most tokens of a micro-batch: more only make it slower, and deaf to an observer for seconds.
 pub const MAX_BATCH_TOKENS: usize = 4096;
+
+/// Tokens of a batch for each thread that shares it: with fewer, threads wait for each other more than they compute.
+const TOKENS_OF_A_THREAD: usize = 4;
 
 /// A ColBERT model.
 pub struct ColBert {
@@ -434,16 +438,24 @@ impl ColBert {
         }
         let lengths: Vec<usize> = tokens.iter().map(|text| text.ids.len()).collect();
         let plan = batch::plan(&lengths, batch_tokens.min(MAX_BATCH_TOKENS));
-        let jobs = plan.iter().map(|batch| batch.iter().filter_map(|&i| slots[i].take()).collect()).collect();
+        let jobs: Vec<Vec<_>> =
+            plan.iter().map(|batch| batch.iter().filter_map(|&i| slots[i].take()).collect()).collect();
         let threads = if self.device == Device::Cpu { self.threads } else { 1 };
-        queue::run(jobs, threads, || |texts, _: GoOn| self.encode_batch(texts), observer)?;
+        // Threads that have no batch of their own help with those of others.
+        let team = threads / jobs.len().max(1);
+        let work = |texts, _: GoOn| self.encode_batch(texts, team);
+        queue::run(jobs, threads, || work, observer)?;
         MultiVectors::new(data, offsets, dim)
     }
 
-    fn encode_batch(&self, texts: Vec<(&Tokens, &mut [f32])>) -> Result<usize> {
+    /// Computes a batch on up to `threads` threads.
+    fn encode_batch(&self, texts: Vec<(&Tokens, &mut [f32])>, threads: usize) -> Result<usize> {
         let batch = Batch::new(texts.iter().map(|(text, _)| (text.ids.as_slice(), text.attended)))?;
-        let hidden = self.encoder.forward(&batch)?;
-        let rows = self.projection.forward(hidden.clone())?;
+        let forward = || -> Result<_> {
+            let hidden = self.encoder.forward(&batch)?;
+            Ok((hidden.clone(), self.projection.forward(hidden)?))
+        };
+        let (hidden, rows) = team::with(threads.min(batch.ids().len() / TOKENS_OF_A_THREAD), forward)?;
         let rows = rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let dim = self.dim();
         let count = texts.len();

@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::threads::{AtWork, default_threads};
+use crate::threads::AtWork;
 
 /// How long the caller may go unasked whether to go on.
 const TICK: Duration = Duration::from_millis(50);
@@ -53,8 +53,7 @@ pub(crate) fn run<J: Send, W: FnMut(J, GoOn<'_>) -> Result<usize>>(
     worker: impl Fn() -> W + Sync,
     observer: Observer,
 ) -> Result<()> {
-    // A number that cannot be is no matter here: who came without one of his own was told.
-    let most = default_threads().map_or(threads, |all| all.max(threads));
+    let most = AtWork::most(threads);
     let _at_work = AtWork::caller();
     let threads = threads.clamp(1, jobs.len().max(1));
     let queue = Mutex::new(jobs.into_iter());
@@ -119,6 +118,7 @@ pub(crate) fn run<J: Send, W: FnMut(J, GoOn<'_>) -> Result<usize>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::threads::default_threads;
 
     #[test]
     fn every_job_runs_once_on_any_number_of_threads() {

@@ -49,6 +49,13 @@ impl AtWork {
         Self(())
     }
 
+    /// How many threads of the process may be at work for a call that asks for `threads`: all of its cores, or that if it
+    /// is more.
+    pub(crate) fn most(threads: usize) -> usize {
+        // A number that cannot be is no matter here: who came without one of his own was told.
+        default_threads().map_or(threads, |all| all.max(threads))
+    }
+
     /// One that would help it, if fewer than `most` of the process are at work.
     pub(crate) fn helper(most: usize) -> Option<Self> {
         change(|count| ((count as usize) < most).then_some(count + 1)).then(|| Self(()))

@@ -30,7 +30,7 @@ pub(crate) use halves::widen;
 pub(crate) use layer::Layer;
 pub(crate) use panels::Panels;
 pub(crate) use product::instructions;
-pub(crate) use rows::Rows;
+pub(crate) use rows::{Rows, RowsMut};
 pub use words::Precision;
 
 use std::sync::OnceLock;

@@ -35,6 +35,18 @@ impl Product {
         Self::Common(simd, precision)
     }
 
+    /// The instructions of all that stands around the products.
+    pub(super) fn simd(self) -> Simd {
+        // The others are chosen only where there are these.
+        match self {
+            Self::Common(simd, _) => simd,
+            #[cfg(target_arch = "x86_64")]
+            Self::Bfloats512 | Self::Whole512 => Simd(Path::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Self::Whole256 => Simd(Path::Avx2),
+        }
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Common(simd, _) => simd.name(),

@@ -17,6 +17,8 @@ pub(super) trait Sums: Copy {
     const ROWS: usize;
     /// Words of a row that a step takes.
     const STEP: usize;
+    /// Whether the sums are whole numbers.
+    const WHOLE: bool = false;
     /// A group of a row, for every column.
     type Shared: Copy;
     /// A group of every column.
@@ -124,6 +126,7 @@ impl Sums for Whole {
     const WIDTH: usize = 4;
     const ROWS: usize = 4;
     const STEP: usize = 1;
+    const WHOLE: bool = true;
     type Shared = [u8; 4];
     type Columns = [[i8; 4]; 4];
 
@@ -221,6 +224,7 @@ pub(super) mod x86 {
         const WIDTH: usize = 16;
         const ROWS: usize = 12;
         const STEP: usize = 1;
+        const WHOLE: bool = true;
         type Shared = __m512i;
         type Columns = __m512i;
 
@@ -263,6 +267,7 @@ pub(super) mod x86 {
         const WIDTH: usize = 4;
         const ROWS: usize = 6;
         const STEP: usize = 1;
+        const WHOLE: bool = true;
         type Shared = __m256i;
         type Columns = __m256i;
 

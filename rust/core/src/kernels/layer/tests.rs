@@ -43,13 +43,16 @@ fn every_path_is_the_float64_loop_at_every_size() {
 }
 
 #[test]
-fn a_row_comes_out_the_same_in_any_company() {
-    let (inputs, outputs) = (131, 70);
+fn a_row_comes_out_the_same_in_any_company_and_team() {
+    let (inputs, outputs) = (131, 170);
     let (weights, x) = (numbers(5, inputs * outputs), numbers(6, 600 * inputs));
     let rows: Vec<&[f32]> = weights.chunks_exact(inputs).collect();
-    for simd in Simd::available() {
-        let layer = Layer::pack(simd, Precision::Float32, &rows, None, Activation::Gelu, Vec::new());
+    let precisions = [Precision::Float32, Precision::BFloat16, Precision::Int8];
+    for (simd, precision) in Simd::available().into_iter().flat_map(|simd| precisions.map(|p| (simd, p))) {
+        let layer = Layer::pack(simd, precision, &rows, None, Activation::Gelu, Vec::new());
         let all = layer.apply(Rows::new(&x, 600, inputs, inputs), None);
+        let shared = crate::team::with(3, || layer.apply(Rows::new(&x, 600, inputs, inputs), None));
+        assert_eq!(shared, all, "{}", simd.name());
         for (start, count) in [(0, 1), (599, 1), (3, 25), (300, 300)] {
             let some = layer.apply(Rows::new(&x[start * inputs..], count, inputs, inputs), None);
             assert_eq!(some, all[start * outputs..][..count * outputs], "{}", simd.name());
