@@ -23,8 +23,7 @@ thread_local! {
 /// Runs `call`, in which what this thread gives to [`share`] is shared among up to `threads` threads, itself among them:
 /// fewer where others of the process are at work.
 pub(crate) fn with<T>(threads: usize, call: impl FnOnce() -> T) -> T {
-    let most = AtWork::most(threads);
-    with_helpers(threads, || AtWork::helper(most), call)
+    with_helpers(threads, || AtWork::helper(AtWork::most(threads)), call)
 }
 
 /// The same; each helper holds what `hire` gives for it, until there is none.
