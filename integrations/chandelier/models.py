@@ -9,19 +9,21 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from chandelier import _core
 from chandelier.exceptions import ArgumentError
-from chandelier.explanation import Explanation
 from chandelier.hub import HubOptions, locate, snapshot
 from chandelier.maths import checked_pooling, maxsim_matrix
 from chandelier.multivectors import Float32Array, FloatArray, Matrices, MultiVectors, checked_count
 from chandelier.portions import TextStream, portions, text_bytes
 from chandelier.ranking import Ranked, check_prompt_names, ranked
+
+if TYPE_CHECKING:
+    from chandelier.explanation import Explanation
 
 __all__ = ["ColBERT", "Progress", "Ranked", "Tokens", "from_bert"]
 
@@ -555,6 +557,8 @@ class ColBERT:
         prompts = {"query_prompt_name": query_prompt_name, "document_prompt_name": document_prompt_name}
         check_prompt_names(self, **prompts)
         window = None if window is None else _checked_window(window)
+        from chandelier.explanation import Explanation  # a sixth of what importing chandelier would take
+
         return Explanation.own(query, document, self._model.explain(query, document, window=window, **prompts))
 
     def tokenize_queries(
