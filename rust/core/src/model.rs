@@ -13,6 +13,7 @@ use crate::encoder::{self, Encoder};
 use crate::error::{Error, Result};
 use crate::kernels::{self, Cpu, default_threads};
 use crate::maxsim::top_k;
+use crate::memory;
 use crate::multivectors::MultiVectors;
 use crate::pool::{Pooling, pool_tokens};
 use crate::project::{self, DenseShape, Projection};
@@ -131,6 +132,7 @@ impl ColBert {
         }
         // What names instructions that do not exist is told of here, as the argument that it is.
         kernels::selected()?;
+        memory::keep_freed();
         let compute = Compute::open(options.device, options.dtype, threads)?;
         let spec = Spec::read(path, projection, &options.knobs)?;
         // The tokenizer takes about as long to read as the weights, so both are read at once.
