@@ -13,6 +13,7 @@ use crate::encoder::{self, Encoder};
 use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Simd};
 use crate::maxsim::top_k;
+use crate::memory;
 use crate::multivectors::MultiVectors;
 use crate::pool::{Pooling, pool_tokens};
 use crate::project::{self, DenseShape, Projection};
@@ -131,6 +132,7 @@ impl ColBert {
         if threads == 0 {
             return Err(Error::argument("threads", 0, "at least 1, or none for all cores"));
         }
+        memory::keep_freed();
         let compute = Compute::open(options.device, options.dtype, threads)?;
         // What names instructions that do not exist is told of here, as the argument that it is.
         let kernels = compute.kernels()?;
