@@ -127,7 +127,8 @@ impl ColBert {
         }
         // What names instructions that do not exist is told of here, as the argument that it is.
         kernels::selected()?;
-        let compute = Compute::open(options.device, options.dtype, threads)?;
+        let dtype = options.dtype.resolve(options.device)?;
+        let compute = Compute::open(options.device, dtype, threads)?;
         let spec = Spec::read(path, projection, &options.knobs)?;
         // The tokenizer takes about as long to read as the weights, so both are read at once.
         let (parts, files) = std::thread::scope(|scope| {
@@ -144,7 +145,7 @@ impl ColBert {
             projection,
             provenance,
             device: options.device,
-            dtype: options.dtype,
+            dtype,
             threads,
             fingerprint: OnceLock::new(),
         })
@@ -215,7 +216,7 @@ impl ColBert {
         self.device
     }
 
-    /// What the model computes in.
+    /// What the model computes in: never [`Dtype::Auto`], but what that was resolved to.
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
