@@ -74,7 +74,7 @@ class ColBERT:
         dtype: What to compute in: `"float32"`, exact to the reference; `"bfloat16"`; on the CPU also `"int8"`, on a GPU
             `"float16"`. On the CPU the two reduced ones are those of the layers' weights and of what is multiplied with
             them, all else is float32: rows of MiniLM then have a cosine of at least 0.9998 (bfloat16) and 0.998 (int8)
-            with those of float32. `"auto"` is the fastest that costs at most 0.005 of nDCG@10 by the table in README.md,
+            with those of float32. `"auto"` is the fastest that costs at most 0.005 of nDCG@10 by the README's table,
             chosen when the model is opened, on each machine anew: on the CPU `"int8"`, else `"bfloat16"`, where the
             processor has an instruction for it, else `"float32"`; on a GPU `"float32"`, for which there is no table.
             `"float64"` is there to check the others by: many times slower, not for a forked child. Rows come out as

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chandelier import ColBERT, MultiVectors, build_info
+from chandelier import ColBERT, Document, LocalStore, MultiVectors, build_info
 
 # The least cosine of a row with that of float32, and the mean of what is missing to 1: MiniLM's are 0.99988 and 1.6e-5,
 # 0.9984 and 5e-4.
@@ -176,3 +176,22 @@ def test_the_command_line_takes_it_and_info_tells_what_it_is(goldens: Path, simd
     refused = subprocess.run([*command, "--dtype", "float16"], capture_output=True, text=True)
     assert refused.returncode == 2
     assert "--dtype" in refused.stderr
+
+
+SEARCH = """
+import sys
+from chandelier import ColBERT, LocalStore
+with LocalStore(ColBERT(sys.argv[1], dtype="auto"), sys.argv[2]) as store:
+    print(store.model.dtype, store.search("where is paris?", k=1)[0].id)
+"""
+
+
+def test_a_store_opens_where_auto_is_something_else(goldens: Path, tmp_path: Path) -> None:
+    folder, path = goldens / "a_bert_pylate" / "checkpoint", tmp_path / "notes.db"
+    with LocalStore(ColBERT(folder, dtype="auto"), path) as store:
+        store.upsert([Document("a", "Bread needs flour."), Document("b", "Paris is in France.")])
+    for simd, model in {"portable": "float32", None: store.model.dtype}.items():
+        env = os.environ if simd is None else {**os.environ, "CHANDELIER_SIMD": simd}
+        command = [sys.executable, "-c", SEARCH, str(folder), str(path)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.stdout.split() == [model, "b"], done.stderr
