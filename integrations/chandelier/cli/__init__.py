@@ -288,6 +288,12 @@ def _command_parser(subparsers: Any, name: str, run: Any, about: str, epilog: st
     parser.add_argument("model", metavar="MODEL", help="the folder of the checkpoint, or its hub name")
     parser.add_argument("--revision", type=_utf8, metavar="NAME", help="branch, tag or commit of a hub model")
     parser.add_argument("--local-files-only", action="store_true", help="take a hub model from the cache, ask nobody")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "int8", "auto"),
+        default="float32",
+        help="what to compute in (default: float32, exact; auto: the fastest here that finds nearly the same)",
+    )
     parser.add_argument("--from-bert", action="store_true", help="open a BERT-like model without a projection")
     return parser
 

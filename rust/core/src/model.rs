@@ -133,7 +133,8 @@ impl ColBert {
             return Err(Error::argument("threads", 0, "at least 1, or none for all cores"));
         }
         memory::keep_freed();
-        let compute = Compute::open(options.device, options.dtype, threads)?;
+        let dtype = options.dtype.resolve(options.device)?;
+        let compute = Compute::open(options.device, dtype, threads)?;
         // What names instructions that do not exist is told of here, as the argument that it is.
         let kernels = compute.kernels()?;
         let spec = Spec::read(path, projection, &options.knobs)?;
@@ -152,7 +153,7 @@ impl ColBert {
             projection,
             provenance,
             device: options.device,
-            dtype: options.dtype,
+            dtype,
             kernels,
             threads,
             fingerprint: OnceLock::new(),
@@ -224,7 +225,7 @@ impl ColBert {
         self.device
     }
 
-    /// What the model computes in.
+    /// What the model computes in: never [`Dtype::Auto`], but what that was resolved to.
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }

@@ -98,6 +98,12 @@ impl Model {
         self.inner.dim()
     }
 
+    /// What the model computes in.
+    #[getter]
+    fn dtype(&self) -> String {
+        self.inner.dtype().to_string()
+    }
+
     /// Threads of a call.
     #[getter]
     fn threads(&self) -> usize {

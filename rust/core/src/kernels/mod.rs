@@ -29,7 +29,7 @@ pub(crate) use gate::gate;
 pub(crate) use halves::widen;
 pub(crate) use layer::Layer;
 pub(crate) use panels::Panels;
-pub(crate) use product::instructions;
+pub(crate) use product::{fastest, instructions};
 pub(crate) use rows::{Rows, RowsMut};
 pub use words::Precision;
 
