@@ -1,0 +1,193 @@
+"""chandelier's encoder beside ONNX Runtime, PyLate, torch and the machine's own limit, in one alternating run.
+
+    python tests/benchmarks/bench_encode.py [--only minilm query ...] [--rounds 5] [--texts 600] [--json]
+
+Speed is only ever compared within one run: machines differ, and the same machine differs from minute to minute. Goals
+are printed, reached or missed, and decide nothing. The run fails if the build is a debug build or if the peers' rows
+are not chandelier's rows.
+
+This process stays small and imports nothing but the standard library: it starts the workers and asks them in turn.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import corpus
+from encode_cases import CASES, DRAWN, FLOAT32, Case, Setting, Side, case, gflop
+from encode_report import closing, heading, outcomes, report
+from harness import BUILD, HERE, Worker, checkpoint, cores, environment, machine, peak, refuse_debug
+from hosts_environments import Environments
+
+FOLDER = BUILD / "encode"
+QUERIES = 100
+# Which part of the texts a case gets, so that the whole run stays short of a quarter of an hour.
+PARTS = {"bert": 6, "modernbert": 25, "threads": 2}
+# Two correct float32 encoders differ by a few 1e-6; another GELU or a mask gone wrong shows at 1e-4 and above.
+WORST_GAP = 1e-4
+# A mask gone wrong shows here, too; how much a dtype may lose is for bench-quality to say.
+LEAST_MEAN_COSINE = 0.95
+
+
+def once(script: Path, out: Path, *command: str | Path) -> str:
+    """Runs what writes a folder unless this script has written it before; returns what it printed."""
+    stamp, wanted = out.with_suffix(".txt"), script.read_text(encoding="utf-8")
+    printed = out.with_suffix(".out")
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+        print(f"bench: {script.name} writes {out.name}", file=sys.stderr)
+        made = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        printed.write_text(made.stdout, encoding="utf-8")
+        stamp.write_text(wanted, encoding="utf-8")
+    return printed.read_text(encoding="utf-8")
+
+
+def prepare(names: list[str], threads: int, flags: list[str]) -> tuple[Setting, dict[str, Any]]:
+    """Makes, once, environments, checkpoints and graphs; returns where they are, and what the graphs run."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    python = environment(BUILD / "venv", HERE / "peer-requirements.txt")
+    models = {"minilm": checkpoint(python)}
+    script, graphs = HERE / "onnx_graph.py", FOLDER / "graphs"
+    operators = json.loads(once(script, graphs, python, script, models["minilm"], graphs).splitlines()[-1])
+    if any(name in DRAWN for name in names):
+        script, out = HERE / "encode_models.py", FOLDER / "models"
+        once(script, out, python, script, models["minilm"], out)
+        models |= {name: out / name for name in DRAWN}
+    torch = Environments().of("pylate") if any(CASES[name] for name in names) else None
+    return Setting(FOLDER, models, graphs, python, torch, threads, flags), operators
+
+
+def check(side: Side, reference: Worker, worker: Worker) -> dict[str, float]:
+    """How far a side's rows are from chandelier's in float32; ends the run if too far for their times to compare."""
+    rows = FOLDER / "rows.npz"
+    worker.ask(f"rows {rows}")
+    gap: dict[str, float] = reference.ask(f"check {rows}")
+    rows.unlink()
+    same = gap["worst_gap"] <= WORST_GAP if side.dtype == FLOAT32 else gap["mean_cosine"] >= LEAST_MEAN_COSINE
+    if not same:
+        raise SystemExit(f"{side.name}: its rows are not chandelier's, so their times do not compare: {gap}")
+    return gap
+
+
+class Rounds:
+    """The figures of one case: of each side a list a figure, one entry a round.
+
+    Args:
+        of: The case.
+        peak_command: The example `peak`.
+        gflop: Of all documents.
+    """
+
+    def __init__(self, of: Case, peak_command: str, gflop: float) -> None:
+        self.found: dict[str, dict[str, list[float]]] = {side.name: {} for side in of.sides}
+        self.peaks: dict[int, list[dict[str, Any]]] = {side.threads: [] for side in of.sides}
+        self._case, self._command, self._gflop = of, peak_command, gflop
+
+    def measure_peaks(self) -> None:
+        """What the machine can do at most, in this round."""
+        for threads, found in self.peaks.items():
+            found.append(peak(self._command, threads))
+
+    def note(self, side: Side, **figures: float) -> None:
+        """Adds figures of this round."""
+        for figure, value in figures.items():
+            self.found[side.name].setdefault(figure, []).append(value)
+
+    def documents(self, side: Side, took: dict[str, float]) -> None:
+        """All documents in one call."""
+        per_s, per_cpu_s = (self._case.documents / took[clock] for clock in ("wall_s", "cpu_s"))
+        limit, text = self.peaks[side.threads][-1], self._gflop / self._case.documents
+        self.note(side, speed=per_s, speed_cpu=per_cpu_s)
+        of_peak, of_peak_cpu = per_s * text / limit["gflop_per_s"], per_cpu_s * text / limit["gflop_per_cpu_s"]
+        self.note(side, of_peak=of_peak, of_peak_cpu=of_peak_cpu)
+
+    def one_query(self, side: Side, took: dict[str, Any]) -> None:
+        """A call a query."""
+        self.note(side, query=statistics.median(took["ms"]), query_cpu=took["cpu_ms"] / len(took["ms"]))
+
+
+def measure(of: Case, rounds: int, peak_command: str) -> dict[str, Any]:
+    """All figures of a case."""
+    texts = {"documents": corpus.documents(of.documents), "queries": corpus.queries(QUERIES)}
+    (FOLDER / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+    first = of.sides[0]
+    with ExitStack() as stack:
+        reference = stack.enter_context(Worker(first.command, first.threads))
+        refuse_debug(reference.hello["build"])
+        lengths = reference.ask("ids")
+        figures = Rounds(of, peak_command, gflop(of.model, lengths["documents"]))
+        hellos, gaps = {first.name: reference.hello}, {}
+        if of.kind == "start":
+            stack.close()
+            measure_starts(of, rounds, figures, hellos)
+        else:
+            workers = {first.name: reference}
+            for side in of.sides[1:]:
+                workers[side.name] = stack.enter_context(Worker(side.command, side.threads))
+                gaps[side.name] = check(side, reference, workers[side.name])
+            hellos |= {name: worker.hello for name, worker in workers.items()}
+            note = figures.documents if of.kind == "documents" else figures.one_query
+            for round_ in range(-1, rounds):  # the first round warms all sides up and is thrown away
+                if round_ >= 0:
+                    figures.measure_peaks()
+                for side in of.sides if round_ % 2 else of.sides[::-1]:
+                    took = workers[side.name].ask(of.kind)
+                    if round_ >= 0:
+                        note(side, took)
+    mean = statistics.mean(lengths["documents"])
+    counts = {"documents": of.documents, "tokens": mean, "texts": corpus.digest(texts["documents"])}
+    return {**counts, "hello": hellos, "gaps": gaps, "found": figures.found, "peaks": figures.peaks}
+
+
+def measure_starts(of: Case, rounds: int, figures: Rounds, hellos: dict[str, Any]) -> None:
+    """A fresh process a side and round; the first, which reads files into the page cache, gives the memory."""
+    for round_ in range(-1, rounds):
+        for side in of.sides if round_ % 2 else of.sides[::-1]:
+            with Worker(side.command, side.threads) as worker:
+                hello = hellos[side.name] = worker.hello
+                if round_ < 0:
+                    worker.ask("documents")
+                    figures.note(side, memory=worker.ask("memory")["mb"])
+                    continue
+                steps = {step: hello[f"{step}_ms"] for step in ("import", "load", "first_query")}
+                figures.note(side, start=hello["start_ms"], start_cpu=hello["start_cpu_ms"], **steps)
+
+
+def main() -> None:
+    """Prepares what is missing, measures each case, prints the report and keeps every round in a file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--threads", type=int, default=cores(), help="of every side; default: every core")
+    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument("--texts", type=int, default=600, help="of MiniLM; larger models get fewer; default: 600")
+    parser.add_argument("--peak", metavar="COMMAND", required=True, help="the example `peak`, built")
+    parser.add_argument("--json", action="store_true", help="print every round, for programs, instead of the tables")
+    args = parser.parse_args()
+    if not (args.rounds >= 1 and 1 <= args.threads <= cores() and args.texts >= 1):
+        parser.error(f"wanted at least 1 round and 1 text, and 1 to {cores()} threads")
+
+    box = machine()
+    setting, operators = prepare(args.only, args.threads, box["flags"])
+    whole: dict[str, Any] = {"machine": box, "python": platform.python_version(), "operators": operators}
+    whole |= {"threads": args.threads, "rounds": args.rounds, "cases": {}}
+    came = []
+    if not args.json:
+        print(heading(whole))
+    for name in args.only:
+        print(f"bench: {name}", file=sys.stderr)
+        of = case(name, setting, max(1, args.texts // PARTS.get(name, 1)))
+        whole["cases"][name] = measure(of, args.rounds, args.peak)
+        (FOLDER / "result.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        if not args.json:
+            came += outcomes(of, whole["cases"][name])
+            print(report(of, whole["cases"][name]), flush=True)
+    print(json.dumps(whole, indent=1) if args.json else closing(whole, came))
+
+
+if __name__ == "__main__":
+    main()
