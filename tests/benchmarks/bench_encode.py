@@ -15,6 +15,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ LEAST_MEAN_COSINE = 0.95
 
 
 def once(script: Path, out: Path, *command: str | Path) -> str:
-    """Runs what writes a folder unless this script has written it before; returns what it printed."""
-    stamp, wanted = out.with_suffix(".txt"), script.read_text(encoding="utf-8")
+    """Runs what writes a folder unless the same script was run likewise before; returns what it printed."""
+    stamp, wanted = out.with_suffix(".txt"), "\n".join([script.read_text(encoding="utf-8"), *map(str, command)])
     printed = out.with_suffix(".out")
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
         print(f"bench: {script.name} writes {out.name}", file=sys.stderr)
@@ -47,24 +48,26 @@ def once(script: Path, out: Path, *command: str | Path) -> str:
     return printed.read_text(encoding="utf-8")
 
 
-def prepare(names: list[str], threads: int, flags: list[str]) -> tuple[Setting, dict[str, Any]]:
+def prepare(args: argparse.Namespace, work: Path, flags: list[str]) -> tuple[Setting, dict[str, Any]]:
     """Makes, once, environments, checkpoints and graphs; returns where they are, and what the graphs run."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    python = environment(BUILD / "venv", HERE / "peer-requirements.txt")
-    models = {"minilm": checkpoint(python)}
-    script, graphs = HERE / "onnx_graph.py", FOLDER / "graphs"
-    operators = json.loads(once(script, graphs, python, script, models["minilm"], graphs).splitlines()[-1])
-    if any(name in DRAWN for name in names):
+    needs = set().union(*(CASES[name] for name in args.only))
+    models = {"minilm": args.model or checkpoint(sys.executable)}
+    graphs, onnx, operators = FOLDER / "graphs", None, {}
+    if "onnx" in needs:
+        script, onnx = HERE / "onnx_graph.py", environment(BUILD / "venv", HERE / "peer-requirements.txt")
+        operators = json.loads(once(script, graphs, onnx, script, models["minilm"], graphs).splitlines()[-1])
+    if "drawn" in needs:
         script, out = HERE / "encode_models.py", FOLDER / "models"
-        once(script, out, python, script, models["minilm"], out)
+        once(script, out, sys.executable, script, models["minilm"], out)
         models |= {name: out / name for name in DRAWN}
-    torch = Environments().of("pylate") if any(CASES[name] for name in names) else None
-    return Setting(FOLDER, models, graphs, python, torch, threads, flags), operators
+    torch = Environments().of("pylate") if "torch" in needs else None
+    return Setting(work, models, graphs, onnx, torch, args.threads, flags), operators
 
 
-def check(side: Side, reference: Worker, worker: Worker) -> dict[str, float]:
+def check(work: Path, side: Side, reference: Worker, worker: Worker) -> dict[str, float]:
     """How far a side's rows are from chandelier's in float32; ends the run if too far for their times to compare."""
-    rows = FOLDER / "rows.npz"
+    rows = work / "rows.npz"
     worker.ask(f"rows {rows}")
     gap: dict[str, float] = reference.ask(f"check {rows}")
     rows.unlink()
@@ -79,19 +82,20 @@ class Rounds:
 
     Args:
         of: The case.
-        peak_command: The example `peak`.
+        peak_command: The example `peak`, if it was built.
         gflop: Of all documents.
     """
 
-    def __init__(self, of: Case, peak_command: str, gflop: float) -> None:
+    def __init__(self, of: Case, peak_command: str | None, gflop: float) -> None:
         self.found: dict[str, dict[str, list[float]]] = {side.name: {} for side in of.sides}
         self.peaks: dict[int, list[dict[str, Any]]] = {side.threads: [] for side in of.sides}
         self._case, self._command, self._gflop = of, peak_command, gflop
 
     def measure_peaks(self) -> None:
         """What the machine can do at most, in this round."""
-        for threads, found in self.peaks.items():
-            found.append(peak(self._command, threads))
+        if self._command:
+            for threads, found in self.peaks.items():
+                found.append(peak(self._command, threads))
 
     def note(self, side: Side, **figures: float) -> None:
         """Adds figures of this round."""
@@ -101,8 +105,10 @@ class Rounds:
     def documents(self, side: Side, took: dict[str, float]) -> None:
         """All documents in one call."""
         per_s, per_cpu_s = (self._case.documents / took[clock] for clock in ("wall_s", "cpu_s"))
-        limit, text = self.peaks[side.threads][-1], self._gflop / self._case.documents
         self.note(side, speed=per_s, speed_cpu=per_cpu_s)
+        if not self._command:
+            return
+        limit, text = self.peaks[side.threads][-1], self._gflop / self._case.documents
         of_peak, of_peak_cpu = per_s * text / limit["gflop_per_s"], per_cpu_s * text / limit["gflop_per_cpu_s"]
         self.note(side, of_peak=of_peak, of_peak_cpu=of_peak_cpu)
 
@@ -111,10 +117,10 @@ class Rounds:
         self.note(side, query=statistics.median(took["ms"]), query_cpu=took["cpu_ms"] / len(took["ms"]))
 
 
-def measure(of: Case, rounds: int, peak_command: str) -> dict[str, Any]:
+def measure(of: Case, work: Path, rounds: int, peak_command: str | None) -> dict[str, Any]:
     """All figures of a case."""
     texts = {"documents": corpus.documents(of.documents), "queries": corpus.queries(QUERIES)}
-    (FOLDER / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+    (work / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
     first = of.sides[0]
     with ExitStack() as stack:
         reference = stack.enter_context(Worker(first.command, first.threads))
@@ -129,7 +135,7 @@ def measure(of: Case, rounds: int, peak_command: str) -> dict[str, Any]:
             workers = {first.name: reference}
             for side in of.sides[1:]:
                 workers[side.name] = stack.enter_context(Worker(side.command, side.threads))
-                gaps[side.name] = check(side, reference, workers[side.name])
+                gaps[side.name] = check(work, side, reference, workers[side.name])
             hellos |= {name: worker.hello for name, worker in workers.items()}
             note = figures.documents if of.kind == "documents" else figures.one_query
             for round_ in range(-1, rounds):  # the first round warms all sides up and is thrown away
@@ -165,14 +171,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cores(), help="of every side; default: every core")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     parser.add_argument("--texts", type=int, default=600, help="of MiniLM; larger models get fewer; default: 600")
-    parser.add_argument("--peak", metavar="COMMAND", required=True, help="the example `peak`, built")
+    parser.add_argument("--model", type=Path, help="a ColBERT on BERT to take for MiniLM, to try things out")
+    parser.add_argument("--peak", metavar="COMMAND", help="the example `peak`, built; without it no share of the peak")
     parser.add_argument("--json", action="store_true", help="print every round, for programs, instead of the tables")
     args = parser.parse_args()
     if not (args.rounds >= 1 and 1 <= args.threads <= cores() and args.texts >= 1):
         parser.error(f"wanted at least 1 round and 1 text, and 1 to {cores()} threads")
 
+    with tempfile.TemporaryDirectory() as work:
+        run(args, Path(work))
+
+
+def run(args: argparse.Namespace, work: Path) -> None:
+    """The whole run, its texts and ids in a folder of its own."""
     box = machine()
-    setting, operators = prepare(args.only, args.threads, box["flags"])
+    setting, operators = prepare(args, work, box["flags"])
     whole: dict[str, Any] = {"machine": box, "python": platform.python_version(), "operators": operators}
     whole |= {"threads": args.threads, "rounds": args.rounds, "cases": {}}
     came = []
@@ -181,7 +194,7 @@ def main() -> None:
     for name in args.only:
         print(f"bench: {name}", file=sys.stderr)
         of = case(name, setting, max(1, args.texts // PARTS.get(name, 1)))
-        whole["cases"][name] = measure(of, args.rounds, args.peak)
+        whole["cases"][name] = measure(of, work, args.rounds, args.peak)
         (FOLDER / "result.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
         if not args.json:
             came += outcomes(of, whole["cases"][name])

@@ -80,8 +80,8 @@ class Setting:
         work: The folder of texts and ids that the workers read.
         models: The checkpoints by name: `minilm`, `bert`, `modernbert`.
         graphs: The folder of ONNX Runtime's graphs.
-        onnx_python: Has ONNX Runtime.
-        torch_python: Has PyLate, transformers and torch; None if no case that needs them is wanted.
+        onnx_python: Has ONNX Runtime; None if no case that needs it is wanted.
+        torch_python: Has PyLate, transformers and torch; None likewise.
         threads: Of every side, where a case does not say otherwise.
         flags: What the processor has.
     """
@@ -89,7 +89,7 @@ class Setting:
     work: Path
     models: dict[str, Path]
     graphs: Path
-    onnx_python: Path
+    onnx_python: Path | None
     torch_python: Path | None
     threads: int
     flags: Sequence[str]
@@ -103,6 +103,7 @@ class Setting:
 
     def onnxruntime(self, dtype: str) -> Side:
         """ONNX Runtime on MiniLM."""
+        assert self.onnx_python
         graph = self.graphs / f"{dtype}.onnx"
         script: list[str | Path] = [self.onnx_python, HERE / "peer_onnxruntime.py", graph, self.models["minilm"]]
         command = [*script, self.work, "--threads", str(self.threads)]
@@ -122,8 +123,16 @@ class Setting:
         return Side("PyLate float32", FLOAT32, self.threads, [*script, "--threads", str(self.threads)])
 
 
-# The cases by name, and whether they need torch's and PyLate's environment, and the models with drawn weights.
-CASES = {"minilm": True, "query": False, "bert": True, "modernbert": True, "start": True, "threads": False}
+# The cases by name, and what has to be made for them: ONNX Runtime's environment and graphs, the environment of PyLate
+# and torch, the models of drawn weights.
+CASES = {
+    "minilm": {"onnx", "torch"},
+    "query": {"onnx"},
+    "bert": {"drawn", "torch"},
+    "modernbert": {"drawn", "torch"},
+    "start": {"onnx", "torch"},
+    "threads": set[str](),
+}
 DRAWN = ("bert", "modernbert")
 
 

@@ -85,14 +85,16 @@ def outcome(goal: Goal, found: Found, scaling: float | None) -> Outcome:
 
 def scaling_of(peaks: dict[int, list[dict[str, Any]]]) -> float | None:
     """How many times as fast two threads multiply and add as one, if both were measured."""
-    if not {1, 2} <= set(peaks):
+    if not (peaks.get(1) and peaks.get(2)):
         return None
     return statistics.median(b["gflop_per_s"] / a["gflop_per_s"] for a, b in zip(peaks[1], peaks[2], strict=True))
 
 
 def outcomes(of: Case, result: dict[str, Any]) -> list[Outcome]:
-    """What came of all goals of a case."""
-    return [outcome(goal, result["found"], scaling_of(result["peaks"])) for goal in of.goals]
+    """What came of all goals of a case whose figures were measured."""
+    found = result["found"]
+    measured = [goal for goal in of.goals if goal.figure in found[goal.of[0]]]
+    return [outcome(goal, found, scaling_of(result["peaks"])) for goal in measured]
 
 
 def report(of: Case, result: dict[str, Any]) -> str:
