@@ -66,7 +66,7 @@ lint: .venv/package .venv/tools
 	$(BIN)/python -m mypy.stubtest chandelier._core
 
 # BENCH_PYLATE_PYTHON saves fetching torch; OPTIONS="--only minilm" a part of it.
-bench-encode: .venv/package .venv/tools
+bench-encode: .venv/package .venv/tools .venv/weights
 	cargo build --release --locked -p chandelier --example peak
 	$(BIN)/python tests/benchmarks/bench_encode.py --peak target/release/examples/peak $(OPTIONS)
 

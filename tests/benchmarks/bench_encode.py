@@ -108,9 +108,9 @@ class Rounds:
         self.note(side, speed=per_s, speed_cpu=per_cpu_s)
         if not self._command:
             return
-        limit, text = self.peaks[side.threads][-1], self._gflop / self._case.documents
-        of_peak, of_peak_cpu = per_s * text / limit["gflop_per_s"], per_cpu_s * text / limit["gflop_per_cpu_s"]
-        self.note(side, of_peak=of_peak, of_peak_cpu=of_peak_cpu)
+        limit, percent = self.peaks[side.threads][-1], 100 * self._gflop / self._case.documents
+        self.note(side, of_peak=percent * per_s / limit["gflop_per_s"])
+        self.note(side, of_peak_cpu=percent * per_cpu_s / limit["gflop_per_cpu_s"])
 
     def one_query(self, side: Side, took: dict[str, Any]) -> None:
         """A call a query."""
@@ -121,37 +121,39 @@ def measure(of: Case, work: Path, rounds: int, peak_command: str | None) -> dict
     """All figures of a case."""
     texts = {"documents": corpus.documents(of.documents), "queries": corpus.queries(QUERIES)}
     (work / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
-    first = of.sides[0]
-    with ExitStack() as stack:
-        reference = stack.enter_context(Worker(first.command, first.threads))
+    with Worker(of.sides[0].command, of.sides[0].threads) as reference:
         refuse_debug(reference.hello["build"])
-        lengths = reference.ask("ids")
-        figures = Rounds(of, peak_command, gflop(of.model, lengths["documents"]))
-        hellos, gaps = {first.name: reference.hello}, {}
+        lengths = reference.ask("ids")["documents"]
+        figures = Rounds(of, peak_command, gflop(of.model, lengths))
         if of.kind == "start":
-            stack.close()
-            measure_starts(of, rounds, figures, hellos)
+            found = measure_starts(of, rounds, figures)
         else:
-            workers = {first.name: reference}
-            for side in of.sides[1:]:
-                workers[side.name] = stack.enter_context(Worker(side.command, side.threads))
-                gaps[side.name] = check(work, side, reference, workers[side.name])
-            hellos |= {name: worker.hello for name, worker in workers.items()}
-            note = figures.documents if of.kind == "documents" else figures.one_query
-            for round_ in range(-1, rounds):  # the first round warms all sides up and is thrown away
+            found = measure_turns(of, work, rounds, figures, reference)
+    counts = {"documents": of.documents, "tokens": statistics.mean(lengths), "texts": corpus.digest(texts["documents"])}
+    return {**counts, **found, "found": figures.found, "peaks": figures.peaks}
+
+
+def measure_turns(of: Case, work: Path, rounds: int, figures: Rounds, reference: Worker) -> dict[str, Any]:
+    """All sides alive together and asked in turn, once every row was looked at."""
+    workers, gaps = {of.sides[0].name: reference}, {}
+    with ExitStack() as stack:
+        for side in of.sides[1:]:
+            workers[side.name] = stack.enter_context(Worker(side.command, side.threads))
+            gaps[side.name] = check(work, side, reference, workers[side.name])
+        note = figures.documents if of.kind == "documents" else figures.one_query
+        for round_ in range(-1, rounds):  # the first round warms all sides up and is thrown away
+            if round_ >= 0:
+                figures.measure_peaks()
+            for side in of.sides if round_ % 2 else of.sides[::-1]:
+                took = workers[side.name].ask(of.kind)
                 if round_ >= 0:
-                    figures.measure_peaks()
-                for side in of.sides if round_ % 2 else of.sides[::-1]:
-                    took = workers[side.name].ask(of.kind)
-                    if round_ >= 0:
-                        note(side, took)
-    mean = statistics.mean(lengths["documents"])
-    counts = {"documents": of.documents, "tokens": mean, "texts": corpus.digest(texts["documents"])}
-    return {**counts, "hello": hellos, "gaps": gaps, "found": figures.found, "peaks": figures.peaks}
+                    note(side, took)
+    return {"hello": {name: worker.hello for name, worker in workers.items()}, "gaps": gaps}
 
 
-def measure_starts(of: Case, rounds: int, figures: Rounds, hellos: dict[str, Any]) -> None:
+def measure_starts(of: Case, rounds: int, figures: Rounds) -> dict[str, Any]:
     """A fresh process a side and round; the first, which reads files into the page cache, gives the memory."""
+    hellos = {}
     for round_ in range(-1, rounds):
         for side in of.sides if round_ % 2 else of.sides[::-1]:
             with Worker(side.command, side.threads) as worker:
@@ -162,6 +164,7 @@ def measure_starts(of: Case, rounds: int, figures: Rounds, hellos: dict[str, Any
                     continue
                 steps = {step: hello[f"{step}_ms"] for step in ("import", "load", "first_query")}
                 figures.note(side, start=hello["start_ms"], start_cpu=hello["start_cpu_ms"], **steps)
+    return {"hello": hellos, "gaps": {}}
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ class Figure(NamedTuple):
 
 FIGURES = {
     "speed": Figure("docs/s", "docs/CPU s", True),
-    "of_peak": Figure("of FMA peak", "by CPU", True),
+    "of_peak": Figure("% of FMA peak", "by CPU", True),
     "query": Figure("ms a query", "CPU ms", False),
     "start": Figure("ms, whole start", "CPU ms", False),
     "import": Figure("import", None, False),
