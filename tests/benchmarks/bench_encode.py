@@ -29,7 +29,7 @@ from hosts_environments import Environments
 FOLDER = BUILD / "encode"
 QUERIES = 100
 # Which part of the texts a case gets, so that the whole run stays short of a quarter of an hour.
-PARTS = {"bert": 6, "modernbert": 25, "threads": 2}
+PARTS = {"bert": 6, "modernbert": 25, "threads": 3}
 # Two correct float32 encoders differ by a few 1e-6; another GELU or a mask gone wrong shows at 1e-4 and above.
 WORST_GAP = 1e-4
 # A mask gone wrong shows here, too; how much a dtype may lose is for bench-quality to say.
@@ -134,20 +134,17 @@ def measure(of: Case, work: Path, rounds: int, peak_command: str | None) -> dict
 
 
 def measure_turns(of: Case, work: Path, rounds: int, figures: Rounds, reference: Worker) -> dict[str, Any]:
-    """All sides alive together and asked in turn, once every row was looked at."""
+    """All sides alive together and asked in turn, once every row was looked at, which has warmed them up."""
     workers, gaps = {of.sides[0].name: reference}, {}
     with ExitStack() as stack:
         for side in of.sides[1:]:
             workers[side.name] = stack.enter_context(Worker(side.command, side.threads))
             gaps[side.name] = check(work, side, reference, workers[side.name])
         note = figures.documents if of.kind == "documents" else figures.one_query
-        for round_ in range(-1, rounds):  # the first round warms all sides up and is thrown away
-            if round_ >= 0:
-                figures.measure_peaks()
+        for round_ in range(rounds):
+            figures.measure_peaks()
             for side in of.sides if round_ % 2 else of.sides[::-1]:
-                took = workers[side.name].ask(of.kind)
-                if round_ >= 0:
-                    note(side, took)
+                note(side, workers[side.name].ask(of.kind))
     return {"hello": {name: worker.hello for name, worker in workers.items()}, "gaps": gaps}
 
 
