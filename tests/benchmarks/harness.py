@@ -52,6 +52,8 @@ class Worker:
     def __init__(self, command: Sequence[str | Path], threads: int, errors: Path | None = None) -> None:
         # Whatever pool a library starts gets the same number of threads, and no more cores to run them on.
         env = os.environ | dict.fromkeys(POOLS, str(threads))
+        # Compiling every module at each start, as this variable has it, is no user's import.
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         with open(errors, "w") if errors else contextlib.nullcontext() as log:
             self.process = subprocess.Popen(
                 list(map(str, command)),
