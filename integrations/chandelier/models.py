@@ -19,7 +19,7 @@ from chandelier.exceptions import ArgumentError
 from chandelier.hub import HubOptions, locate, snapshot
 from chandelier.maths import checked_pooling, maxsim_matrix
 from chandelier.multivectors import Float32Array, FloatArray, Matrices, MultiVectors, checked_count
-from chandelier.portions import TextStream, portions, text_bytes
+from chandelier.portions import PORTION_BYTES, TextStream, portions, text_bytes
 from chandelier.ranking import Ranked, check_prompt_names, ranked
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ Progress: TypeAlias = bool | Callable[[int], object]
 """Whether to show a bar, or what is to be told how many texts are done."""
 
 Result = TypeVar("Result")
+
+STREAM_TEXTS = 4096
+STREAM_THREAD_BYTES = 8 << 20
+"""What a stream encodes at once: some thirty micro-batches a thread, so that little is lost while the last ones end."""
 
 # What `ColBERT` takes an argument to be that is not given; all others are None.
 _DEFAULTS = {"device": "cpu", "dtype": "float32", "from_bert": False, "local_files_only": False}
@@ -366,8 +370,9 @@ class ColBERT:
     ) -> Iterator[Float32Array]:
         """Encode a stream of documents, of any length, in memory that does not grow with it.
 
-        Texts are taken on the thread that asks for rows, as many as are encoded at once (512, or fewer that with their
-        rows take 32 MiB), when the rows of those before have been given out. For a bar, wrap the texts in tqdm.
+        Texts are taken on the thread that asks for rows, as many as are encoded at once (4,096, or fewer that take 32
+        MiB with their rows, or 8 MiB a thread), when the rows of those before have been given out. For a bar, wrap the
+        texts in tqdm.
 
         Args:
             texts: The documents, a generator say.
@@ -401,7 +406,9 @@ class ColBERT:
             batch_tokens=batch_tokens,
         )
         encode([])  # what is wrong with the other arguments is told now
-        return _streamed(stream, partial(text_bytes, dim=self.dim, document_length=self.document_length), encode)
+        size = partial(text_bytes, dim=self.dim, document_length=self.document_length)
+        room = max(PORTION_BYTES, self.threads * STREAM_THREAD_BYTES)
+        return _streamed(stream, portions(stream, size, STREAM_TEXTS, room), encode)
 
     @overload
     def encode(  # type: ignore[overload-overlap]  # a str is an iterable of str, and comes first
@@ -756,10 +763,10 @@ def _followed(work: Callable[..., Result], texts: Iterable[str], progress: Progr
 
 
 def _streamed(
-    stream: TextStream, size: Callable[[str], int], encode: Callable[[list[str]], MultiVectors]
+    stream: TextStream, portions: Iterator[list[str]], encode: Callable[[list[str]], MultiVectors]
 ) -> Iterator[Float32Array]:
     """Each text's own rows: who keeps some does not keep those that were encoded with them."""
-    for portion in portions(stream, size):
+    for portion in portions:
         yield from (rows.copy() for rows in encode(portion))
     if stream.failure is not None:
         raise stream.failure

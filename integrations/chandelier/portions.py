@@ -7,11 +7,10 @@ from typing import TypeVar
 
 from chandelier.exceptions import ArgumentError
 
-__all__ = ["TextStream", "checked_text", "portions", "text_bytes"]
+__all__ = ["PORTION_BYTES", "TextStream", "checked_text", "portions", "text_bytes"]
 
-PORTION_ITEMS = 512
 PORTION_BYTES = 32 << 20
-"""What is encoded at once: enough to keep all cores busy, and little beside the model."""
+"""What is encoded at once: enough to keep two cores busy, and little beside the model."""
 
 Item = TypeVar("Item")
 
@@ -40,19 +39,23 @@ class TextStream:
             self.failure = failure
 
 
-def portions(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
+def portions(
+    items: Iterable[Item], size: Callable[[Item], int], most: int, room: int = PORTION_BYTES
+) -> Iterator[list[Item]]:
     """Lists of items, in order: so many that encoding them pays, and no more than there is room for.
 
     Args:
         items: Taken one after the other, each portion when it is asked for.
         size: The bytes of an item, of its rows too.
+        most: Items of a portion.
+        room: Bytes of a portion, which its last item may exceed.
     """
     portion: list[Item] = []
     total = 0
     for item in items:
         portion.append(item)
         total += size(item)
-        if len(portion) == PORTION_ITEMS or total > PORTION_BYTES:
+        if len(portion) == most or total > room:
             yield portion
             portion, total = [], 0
     if portion:

@@ -278,6 +278,32 @@ def test_info_says_threads_and_kernels(goldens: Path) -> None:
     assert ColBERT(folder, dtype="float64").info()["kernels"] is None
 
 
+OPEN = """
+import os, sys, threading
+from chandelier import ColBERT
+tasks = lambda: len(os.listdir("/proc/self/task"))
+model = []
+opener = threading.Thread(target=lambda: model.append(ColBERT(sys.argv[1], threads=int(sys.argv[2]))))
+before = most = tasks()
+opener.start()
+while opener.is_alive():
+    most = max(most, tasks())
+assert model[0].encode_queries(["light"])
+print(most - before - 1)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_opening_takes_no_more_threads_than_it_may(minilm_checkpoint: Path) -> None:
+    def helpers(threads: int) -> int:
+        command = [sys.executable, "-c", OPEN, str(minilm_checkpoint), str(threads)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return int(done.stdout)
+
+    assert helpers(1) == 0
+    assert helpers(3) > 0
+
+
 def test_threads_leave_nothing_behind(tiny: ColBERT) -> None:
     """A call's threads end with the call."""
     if not Path("/proc/self/task").exists():

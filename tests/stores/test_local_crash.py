@@ -10,7 +10,7 @@ import pytest
 from workers import BATCH, fill, generation, rows, said, start
 
 from chandelier import ColBERT, LocalStore
-from chandelier.portions import PORTION_ITEMS
+from chandelier.store.intake import PORTION_DOCUMENTS
 
 # Other tests may have left threads behind; the children that are forked here use none of what those may hold.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -22,7 +22,7 @@ KILLS = 25
 
 def batch(turn: int) -> tuple[int, int]:
     """How many documents a call stores and how many a transaction: every other turn is one call of several portions."""
-    return (COUNT, PORTION_ITEMS) if turn % 2 else (BATCH, BATCH)
+    return (COUNT, PORTION_DOCUMENTS) if turn % 2 else (BATCH, BATCH)
 
 
 def killed_after(seconds: float, model: ColBERT, path: Path, number: int, batch: int) -> int:

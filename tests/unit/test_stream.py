@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chandelier import ArgumentError, ColBERT
-from chandelier import portions as portions_module
-from chandelier.portions import PORTION_BYTES, PORTION_ITEMS, portions
+from chandelier import ArgumentError, ColBERT, models
+from chandelier.portions import PORTION_BYTES, portions
 
 TEXTS = [f"ship {number} and rocks, fog and lamps " * (number % 7) for number in range(100)]
 
@@ -23,7 +22,7 @@ TEXTS = [f"ship {number} and rocks, fog and lamps " * (number % 7) for number in
 @pytest.fixture
 def sevens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Portions of seven texts."""
-    monkeypatch.setattr(portions_module, "PORTION_ITEMS", 7)
+    monkeypatch.setattr(models, "STREAM_TEXTS", 7)
 
 
 class Counted:
@@ -95,7 +94,8 @@ def test_texts_are_taken_when_they_are_needed(tiny: ColBERT) -> None:
 
 
 def test_large_texts_are_few_at_once(tiny: ColBERT, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portions_module, "PORTION_BYTES", 1 << 20)
+    monkeypatch.setattr(models, "PORTION_BYTES", 1 << 20)
+    monkeypatch.setattr(models, "STREAM_THREAD_BYTES", 1)
     text = "ship " * ((1 << 20) // 20)  # a quarter
     source = Counted([text] * 9)
     next(tiny.encode_documents_iter(source))
@@ -103,10 +103,11 @@ def test_large_texts_are_few_at_once(tiny: ColBERT, monkeypatch: pytest.MonkeyPa
 
 
 def test_portions_are_bounded_by_number_and_size() -> None:
-    assert [len(portion) for portion in portions(range(1100), lambda item: 0)] == [PORTION_ITEMS, PORTION_ITEMS, 76]
-    assert list(portions([1, 2, 3], lambda item: PORTION_BYTES)) == [[1, 2], [3]]
-    assert list(portions([1, 2], lambda item: 2 * PORTION_BYTES)) == [[1], [2]]
-    assert list(portions([], len)) == []
+    assert [len(portion) for portion in portions(range(1100), lambda item: 0, 512)] == [512, 512, 76]
+    assert list(portions([1, 2, 3], lambda item: PORTION_BYTES, 512)) == [[1, 2], [3]]
+    assert list(portions([1, 2], lambda item: 2 * PORTION_BYTES, 512)) == [[1], [2]]
+    assert list(portions([1, 2, 3], lambda item: 10, 512, 15)) == [[1, 2], [3]]
+    assert list(portions([], len, 512)) == []
 
 
 @pytest.mark.usefixtures("sevens")

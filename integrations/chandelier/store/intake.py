@@ -15,6 +15,9 @@ from chandelier.store.encoding import Encoding
 
 __all__ = ["Entry", "Intake"]
 
+PORTION_DOCUMENTS = 512
+"""Most documents that are encoded, and stored, at once."""
+
 Checked: TypeAlias = tuple[Document, FloatArray | None, dict[str, Any]]
 """A document, its rows if they were given, and a copy of its metadata."""
 
@@ -64,7 +67,7 @@ class Intake:
 
                 total = len(self._documents) if isinstance(self._documents, Sized) else None
                 bar = stack.enter_context(tqdm(total=total, desc="storing", unit=" documents"))
-            for portion in portions(self._checked(), self._size):
+            for portion in portions(self._checked(), self._size, PORTION_DOCUMENTS):
                 last = {checked[0].id: checked for checked in portion}
                 yield self._encoded(list(last.values()))
                 if bar is not None:

@@ -138,11 +138,15 @@ impl ColBert {
         // What names instructions that do not exist is told of here, as the argument that it is.
         let kernels = compute.kernels()?;
         let spec = Spec::read(path, projection, &options.knobs)?;
-        // The tokenizer takes about as long to read as the weights, so both are read at once.
+        // The tokenizer takes about as long to read as the weights, so both are read at once, if there may be two threads.
         let (parts, files) = std::thread::scope(|scope| {
-            let files = scope.spawn(|| TokenizerFiles::open(&spec.transformer));
+            let open = || TokenizerFiles::open(&spec.transformer);
+            let helper = (threads > 1).then(|| std::thread::Builder::new().spawn_scoped(scope, open).ok());
             let parts = Parts::load(&spec, &compute);
-            (parts, files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            let files = helper.flatten().map_or_else(open, |helper| {
+                helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            (parts, files)
         });
         let Parts { encoder, projection, provenance } = parts?;
         let tokenizer = TextTokenizer::new(&spec, files?, encoder.positions(), encoder.vocabulary())?;
