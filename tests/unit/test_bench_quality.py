@@ -220,3 +220,26 @@ def test_the_table_says_what_auto_may_take(minilm_checkpoint: Path, monkeypatch:
     report = bench_quality.report(whole)
     assert "| int8 | 1.0000 ± 0.0000 | +0.0000 ± 0.0000 | 100% | 5 |" in report
     assert report.endswith("Within 0.005 of float32: float32, bfloat16, int8.")
+
+
+def test_a_machine_without_apt_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from quality_sets import fetch
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="no apt-get"):
+        fetch(tmp_path / "quality")
+    assert not (tmp_path / "quality").exists()
+
+
+def test_what_apt_refuses_is_told_and_leaves_nothing_that_looks_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quality_sets import fetch
+
+    for name in ("apt-get", "dpkg-deb"):
+        (tmp_path / name).write_text("#!/bin/sh\necho 'E: Unable to locate package' >&2\nexit 100\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    for _ in range(2):
+        with pytest.raises(SystemExit, match=r"apt-get download .* failed: E: Unable to locate package"):
+            fetch(tmp_path / "quality")

@@ -209,3 +209,21 @@ pub fn kernels() -> Result<String> {
         instructions(Precision::Int8)
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_becomes_a_name_of_its_own_and_is_exact_where_nothing_was_measured() -> Result<()> {
+        for device in [Device::Cuda(0), Device::Metal] {
+            assert_eq!(Dtype::Auto.resolve(device)?, Dtype::Float32);
+            assert_eq!(Dtype::BFloat16.resolve(device)?, Dtype::BFloat16);
+        }
+        let here = Dtype::Auto.resolve(Device::Cpu)?;
+        assert!([Dtype::Float32, Dtype::BFloat16, Dtype::Int8].contains(&here), "{here}");
+        let automatic = Compute::open(Device::Cpu, Dtype::Auto, 1)?;
+        assert_eq!(automatic.precision, Compute::open(Device::Cpu, here, 1)?.precision);
+        Ok(())
+    }
+}
