@@ -110,10 +110,14 @@ class Setting:
         return Side(f"ONNX Runtime {dtype}", dtype, self.threads, command)
 
     def torch(self, model: str, dtype: str) -> Side:
-        """transformers' own model on torch."""
+        """transformers' own model on torch.
+
+        Of fewer texts fewer make a batch, or padding would be half of its work.
+        """
         assert self.torch_python
+        batch = {"minilm": 32, "bert": 8, "modernbert": 4}[model]
         script: list[str | Path] = [self.torch_python, HERE / "peer_torch.py", self.models[model], self.work]
-        command = [*script, "--dtype", dtype, "--threads", str(self.threads)]
+        command = [*script, "--dtype", dtype, "--batch", str(batch), "--threads", str(self.threads)]
         return Side(f"torch {dtype}", dtype, self.threads, command)
 
     def pylate(self) -> Side:

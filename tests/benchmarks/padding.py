@@ -4,8 +4,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-BATCH = 32
-
 
 class Batch(NamedTuple):
     """Texts of about one length: which they are, their ids and what is attended to, both (texts, longest), int64."""
@@ -25,10 +23,10 @@ def batch(texts: list[dict[str, Any]], chosen: list[int]) -> Batch:
     return Batch(chosen, ids, mask)
 
 
-def batches(texts: list[dict[str, Any]]) -> list[Batch]:
-    """All texts, sorted by length, 32 to a batch."""
+def batches(texts: list[dict[str, Any]], size: int) -> list[Batch]:
+    """All texts, sorted by length, so many to a batch."""
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]["ids"]))
-    return [batch(texts, order[i : i + BATCH]) for i in range(0, len(order), BATCH)]
+    return [batch(texts, order[i : i + size]) for i in range(0, len(order), size)]
 
 
 def kept_rows(texts: list[dict[str, Any]], vectors: list[np.ndarray]) -> np.ndarray:

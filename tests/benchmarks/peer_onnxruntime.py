@@ -51,7 +51,7 @@ def main() -> None:
 
     from padding import batch, batches, kept_rows
 
-    documents = [(b.texts, feeds(b.ids, b.mask)) for b in batches(texts["documents"])]
+    documents = [(b.texts, feeds(b.ids, b.mask)) for b in batches(texts["documents"], 32)]
     queries = [feeds(*batch(texts["queries"], [i])[1:]) for i in range(len(texts["queries"]))]
 
     def encode_documents() -> list[Any]:

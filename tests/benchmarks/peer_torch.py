@@ -12,6 +12,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("work")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), required=True)
+    parser.add_argument("--batch", type=int, required=True, help="texts that are padded to one length")
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
     texts = Work(args.work).ids
@@ -33,7 +34,7 @@ def main() -> None:
 
     from padding import batch, batches, kept_rows
 
-    documents = batches(texts["documents"])
+    documents = batches(texts["documents"], args.batch)
     queries = [batch(texts["queries"], [i]) for i in range(len(texts["queries"]))]
 
     @torch.inference_mode()
