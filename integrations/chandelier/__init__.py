@@ -21,14 +21,14 @@ from chandelier.exceptions import (
     ShapeError,
     StoreError,
 )
-from chandelier.explanation import Explanation, Match, Span
 from chandelier.maths import maxsim, maxsim_matrix, pool_tokens, top_k
 from chandelier.models import ColBERT, Ranked, Tokens, from_bert
 from chandelier.multivectors import MultiVectors
-from chandelier.prefetch import MeanVector, Muvera, PrefetchEncoder
-from chandelier.recall import Recall, RecallReport, recall_probe
 
 if _typing.TYPE_CHECKING:
+    from chandelier.explanation import Explanation, Match, Span
+    from chandelier.prefetch import MeanVector, Muvera, PrefetchEncoder
+    from chandelier.recall import Recall, RecallReport, recall_probe
     from chandelier.store import Document, Hit, LocalStore, Store, UpsertReport
 
 __all__ = [
@@ -69,13 +69,19 @@ __all__ = [
     "top_k",
 ]
 
-_OF_STORES = ("Document", "Hit", "LocalStore", "Store", "UpsertReport")
+_LATER = {
+    "chandelier.explanation": ("Explanation", "Match", "Span"),
+    "chandelier.prefetch": ("MeanVector", "Muvera", "PrefetchEncoder"),
+    "chandelier.recall": ("Recall", "RecallReport", "recall_probe"),
+    "chandelier.store": ("Document", "Hit", "LocalStore", "Store", "UpsertReport"),
+}
 
 
 def __getattr__(name: str) -> object:
-    """What only a store needs is imported when it is first asked for; it takes as long as all the rest."""
-    if name in _OF_STORES:
-        from chandelier import store
+    """What encoding and scoring do not need is imported when it is first asked for."""
+    import importlib
 
-        return getattr(store, name)
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,10 +23,10 @@ __all__ = ["maxsim", "maxsim_matrix", "pool_tokens", "top_k"]
 def maxsim(query: npt.ArrayLike, documents: Matrices, *, subset: npt.ArrayLike | None = None) -> Float32Array:
     """Score documents against one query: for each query row the best document row, summed.
 
-    Every core that the process may use takes part, with the widest instructions it has; `CHANDELIER_SIMD` (`"amx"`,
-    `"avx512"`, `"avx2"`, `"neon"`, `"portable"`) names others. Products are summed in float32 and in the order of a
-    row, so neither threads nor neighbours change a bit of a score; for unit rows it is within `1e-5 * tokens` of
-    float64's.
+    Every core that the process may use takes part, or as many threads as `CHANDELIER_THREADS` says, with the widest
+    instructions there are, or those that `CHANDELIER_SIMD` (`"amx"`, `"avx512"`, `"avx2"`, `"neon"`, `"portable"`) names.
+    Products are summed in float32 and in the order of a row, so neither threads nor neighbours change a bit of a score;
+    for unit rows it is within `1e-5 * tokens` of float64's.
 
     Args:
         query: `(tokens, dim)` floats.
@@ -43,7 +43,8 @@ def maxsim(query: npt.ArrayLike, documents: Matrices, *, subset: npt.ArrayLike |
     Raises:
         ShapeError: If a matrix is not 2-D, has no rows, or rows of another length; it names the document.
         ArgumentError: If a value is NaN or infinite (document, row and column are named), an array is not of floats, an
-            index does not rise or is none of a document, or `CHANDELIER_SIMD` names what the processor does not have.
+            index does not rise or is none of a document, `CHANDELIER_SIMD` names what the processor does not have, or
+            `CHANDELIER_THREADS` is no number.
         KeyboardInterrupt: On Ctrl-C, at once.
 
     Examples:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from chandelier.exceptions import ArgumentError
-from chandelier.store.documents import checked_text
+from chandelier.portions import checked_text
 
 if TYPE_CHECKING:
     from chandelier.models import ColBERT

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import shlex
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from harness import BUILD, HERE, Worker, confine, cores, environment, machine, refuse_debug, spread, three
+from harness import BUILD, HERE, Worker, cores, environment, machine, peak, refuse_debug, spread, three
 from maths_cases import QUICK, Group, Sizes, groups
 
 REQUIREMENTS = HERE / "maths-requirements.txt"
@@ -38,19 +37,6 @@ def sides(args: argparse.Namespace, files: Path) -> dict[str, list[str | Path]]:
         found[peer] = [args.peer_python, HERE / "peers_maths.py", peer, *rest]
     if PYLATE_PYTHON in os.environ:
         found["pylate"] = [os.environ[PYLATE_PYTHON], HERE / "peers_maths.py", "pylate", *rest]
-    return found
-
-
-def peak(command: str, threads: int) -> dict[str, Any]:
-    """What the example ``peak`` measures: float32 operations a second of all threads, and of one processor."""
-    made = subprocess.run(
-        [*shlex.split(command), str(threads)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: confine(threads),
-    )
-    found: dict[str, Any] = json.loads(made.stdout)
     return found
 
 

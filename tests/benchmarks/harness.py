@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -51,6 +52,8 @@ class Worker:
     def __init__(self, command: Sequence[str | Path], threads: int, errors: Path | None = None) -> None:
         # Whatever pool a library starts gets the same number of threads, and no more cores to run them on.
         env = os.environ | dict.fromkeys(POOLS, str(threads))
+        # Compiling every module at each start, as this variable has it, is no user's import.
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         with open(errors, "w") if errors else contextlib.nullcontext() as log:
             self.process = subprocess.Popen(
                 list(map(str, command)),
@@ -116,6 +119,19 @@ def confine(threads: int) -> None:
     """Leaves this process as many cores as it may use threads."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def peak(command: str, threads: int) -> dict[str, Any]:
+    """What the example ``peak`` measures: float32 operations a second of all threads, and of one processor."""
+    made = subprocess.run(
+        [*shlex.split(command), str(threads)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: confine(threads),
+    )
+    found: dict[str, Any] = json.loads(made.stdout)
+    return found
 
 
 def machine() -> dict[str, Any]:

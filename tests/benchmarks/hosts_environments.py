@@ -27,11 +27,11 @@ class Environments:
     """What the sides run in.
 
     Args:
-        wheel: chandelier's.
+        wheel: chandelier's; None if no environment with it is wanted.
     """
 
-    def __init__(self, wheel: Path) -> None:
-        self.wheel = wheel
+    def __init__(self, wheel: Path | None = None) -> None:
+        self._given = wheel
         self.uv = Path(sys.executable).with_name("uv")
         if not self.uv.exists():
             raise SystemExit(f"{self.uv} is missing: pip install -r tests/requirements.txt")
@@ -53,12 +53,18 @@ class Environments:
             extra = side.partition("-")[2]
             # The versions of the frameworks that the tests run with.
             pins = ROOT / "tests" / "requirements.txt"
-            return self._make(side, [self.from_wheel(extra), "-c", pins], made_of=[self.wheel])
+            return self._make(side, [self.from_wheel(extra), "-c", pins], made_of=[self._wheel])
         return self._make(side, ["-r", HERE / f"hosts-{side}-requirements.txt"])
+
+    @property
+    def _wheel(self) -> Path:
+        if not self._given:
+            raise SystemExit("no wheel of chandelier was given to make an environment with")
+        return self._given
 
     def from_wheel(self, extra: str) -> str:
         """chandelier with an extra, as uv takes it."""
-        return f"chandelier{f'[{extra}]' if extra else ''} @ {self.wheel.resolve().as_uri()}"
+        return f"chandelier{f'[{extra}]' if extra else ''} @ {self._wheel.resolve().as_uri()}"
 
     def sites(self, side: str) -> list[Path]:
         """Where a side's packages lie, its own first."""

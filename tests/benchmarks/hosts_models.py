@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from onnx_graph import Graph, add_bert, add_projection
 from onnxruntime.transformers import optimizer
-from peer_onnxruntime import Graph, add_bert, add_projection
 from safetensors.numpy import load_file, save_file
 
 GOLDENS = Path(__file__).resolve().parents[1] / "goldens"

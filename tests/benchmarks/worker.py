@@ -1,11 +1,12 @@
 """The side of a benchmark process that is the same for chandelier and for every peer: a line protocol and the clocks.
 
-A worker prints one JSON line when it has loaded, then answers every line on standard input with one JSON line:
+A worker prints one JSON line when it has loaded, then answers every line on standard input with one JSON line. Those of
+bench_encode.py answer
 
-- ``documents``, ``queries``: encode all of them once; wall and CPU seconds
-- ``one_query``: encode the queries one call at a time; milliseconds of each
+- ``documents``: encode all of them once; wall and CPU seconds
+- ``one_query``: encode the queries one call at a time; milliseconds of each, and the CPU's of all
+- ``rows PATH``: save every row, for the comparison with chandelier's
 - ``memory``: peak resident memory so far, in MB
-- ``COMMAND ARGUMENT``: whatever else the worker offers
 
 Only the standard library is imported here, so that a worker can time its own imports.
 """
@@ -17,20 +18,51 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 
-class Ids(TypedDict):
-    """Token ids as the workers exchange them: ragged; only the first ``attended`` of a query are attended to."""
+class Work:
+    """What the encoders encode, in files of a folder.
 
-    documents: list[list[int]]
-    queries: list[dict[str, Any]]
+    Args:
+        folder: Has ``texts.json``, and ``ids.json`` from chandelier, for the peers that do not tokenise.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def texts(self) -> dict[str, list[str]]:
+        """``{"documents": [text, ...], "queries": [text, ...]}``."""
+        texts: dict[str, list[str]] = json.loads((self.folder / "texts.json").read_text(encoding="utf-8"))
+        return texts
+
+    @property
+    def ids(self) -> dict[str, list[dict[str, Any]]]:
+        """For each text its ``ids``, how many of the first are ``attended`` to, and which rows to ``keep``."""
+        ids: dict[str, list[dict[str, Any]]] = json.loads((self.folder / "ids.json").read_text(encoding="utf-8"))
+        return ids
+
+    def save_ids(self, ids: dict[str, list[dict[str, Any]]]) -> None:
+        """Writes what `ids` reads."""
+        (self.folder / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
 
 
-def read_ids(path: str) -> Ids:
-    """Reads ``{"documents": [[id, ...], ...], "queries": [{"ids": [id, ...], "attended": n}, ...]}``."""
-    ids: Ids = json.loads(Path(path).read_text(encoding="utf-8"))
-    return ids
+class Start:
+    """The clocks of a fresh process, from before its imports to its first answer."""
+
+    def __init__(self) -> None:
+        self._begun, self._cpu = time.perf_counter(), time.process_time()
+        self._last = self._begun
+        self.took: dict[str, float] = {}
+
+    def mark(self, step: str) -> None:
+        """Notes what has passed since the step before, and since the beginning."""
+        now = time.perf_counter()
+        self.took[f"{step}_ms"] = (now - self._last) * 1e3
+        self.took["start_ms"] = (now - self._begun) * 1e3
+        self.took["start_cpu_ms"] = (time.process_time() - self._cpu) * 1e3
+        self._last = now
 
 
 def peak_memory_mb() -> float:
@@ -62,7 +94,6 @@ def timed(work: Callable[[], object]) -> dict[str, float]:
 def serve(
     hello: dict[str, Any],
     documents: Callable[[], object],
-    queries: Callable[[], object],
     one_query: Callable[[int], object],
     n_queries: int,
     **others: Callable[[str], dict[str, Any]],
@@ -70,9 +101,8 @@ def serve(
     """Answers commands until standard input ends.
 
     Args:
-        hello: What the worker says first: versions, import and load time.
+        hello: What the worker says first: versions, and what its start took.
         documents: Encodes all documents.
-        queries: Encodes all queries as one batch.
         one_query: Encodes the query of this index alone.
         n_queries: How many queries there are.
         others: Further commands by name, each taking the rest of its line.
@@ -80,15 +110,15 @@ def serve(
 
     def latencies(_: str) -> dict[str, Any]:
         milliseconds = []
+        cpu = time.process_time()
         for i in range(n_queries):
             start = time.perf_counter()
             one_query(i)
             milliseconds.append((time.perf_counter() - start) * 1e3)
-        return {"ms": milliseconds}
+        return {"ms": milliseconds, "cpu_ms": (time.process_time() - cpu) * 1e3}
 
     commands: dict[str, Callable[[str], dict[str, Any]]] = {
         "documents": lambda _: timed(documents),
-        "queries": lambda _: timed(queries),
         "one_query": latencies,
         "memory": lambda _: {"mb": peak_memory_mb()},
         **others,

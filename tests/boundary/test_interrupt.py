@@ -69,6 +69,7 @@ def interrupt(call: str, checkpoint: Path, after: float) -> tuple[float, subproc
         ("model.encode_documents(texts, batch_tokens=10**5)", 4.0),
         ("model.encode_queries(texts)", 1.0),
         ("model.encode(texts)", 1.0),
+        ("list(model.encode_documents_iter(iter(texts)))", 1.0),
         ("model.rerank('the moon', texts)", 1.0),
     ],
 )

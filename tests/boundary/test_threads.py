@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chandelier import ColBERT, maxsim
+from chandelier import ColBERT, build_info, maxsim
 
 THREADS, ENCODES = 8, 500
 TEXTS = [
@@ -104,32 +104,204 @@ def test_other_threads_run_during_a_long_call(minilm: ColBERT, minilm_checkpoint
     assert seen >= min(3, seconds / 0.02), f"{seen} ticks in {seconds:.2f} s"
 
 
-FORK = """
-import os, sys
-import numpy as np
-from chandelier import ColBERT
-model = ColBERT(sys.argv[1], threads=4)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("case", ["a_bert_pylate", "h_modernbert_v5", "p_lfm2_pylate"])
+def test_any_number_of_threads_gives_the_same_bits(goldens: Path, case: str, dtype: str) -> None:
+    texts = TEXTS * 5
+    handles = [ColBERT(goldens / case / "checkpoint", dtype=dtype, threads=threads) for threads in (1, 2, 5)]
+    rows = [handle.encode_documents(texts, pool_factor=2) for handle in handles]
+    queries = [handle.encode_queries(texts) for handle in handles]
+    assert rows[0] == rows[1] == rows[2]
+    assert queries[0] == queries[1] == queries[2]
+
+
+FORKS = """
+import multiprocessing, os, sys, threading, time
+from chandelier import ColBERT, build_info, maxsim
+model = ColBERT(sys.argv[1], dtype=sys.argv[2], threads=4)
 texts = ["the lighthouse", "ships and rocks " * 30, ""] * 20
 rows = model.encode_documents(texts)
-child = os.fork()
-if child == 0:
-    code = 1
-    try:
-        code = 0 if model.encode_documents(texts) == rows and model.rerank("light", texts[:3]) else 3
-    finally:
-        os._exit(code)
-code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-assert code == 0, code
-assert model.encode_documents(texts) == rows
-print("both")
+query = model.encode_queries(["light"])[0]
+scores = maxsim(query, rows).tolist()
+tasks = lambda: len(os.listdir("/proc/self/task"))
+
+def same():
+    return model.encode_documents(texts) == rows and maxsim(query, rows).tolist() == scores
+
+def helpers():
+    # How many threads of a call there are at once: the counter of the parent's threads must not keep a child from them.
+    most, until = 0, time.monotonic() + 20
+    while most < 3 and time.monotonic() < until:
+        seen = []
+        model.encode_documents(texts * 5, progress=lambda done: seen.append(tasks()))
+        most = max(most, max(seen) - 1)
+    return most
+
+def forked(number):
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if same() and model.rerank("light", texts[:3]) and (number > 1 or helpers() == 3) else 3
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == 0, (number, code)
+
+forked(0)
+stop = threading.Event()
+
+def busy():
+    while not stop.is_set():
+        assert same()
+
+others = [threading.Thread(target=busy) for _ in range(2)]
+for other in others:
+    other.start()
+for number in range(1, 6):
+    forked(number)
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert all(part == rows for part in pool.map(model.encode_documents, [texts] * 2))
+stop.set()
+for other in others:
+    other.join()
+assert same() and helpers() == 3
+print("all")
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_encodes(goldens: Path) -> None:
-    command = [sys.executable, "-c", FORK, str(goldens / "a_bert_pylate" / "checkpoint")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (0, "both\n"), done.stderr
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs fork and /proc")
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_forked_child_encodes_even_of_a_busy_parent(goldens: Path, dtype: str) -> None:
+    checkpoint = goldens / "a_bert_pylate" / "checkpoint"
+    command = [sys.executable, "-W", "ignore", "-c", FORKS, str(checkpoint), dtype]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "all\n"), done.stderr
+
+
+CROWD = """
+import os, sys, threading, time
+from chandelier import ColBERT, build_info, maxsim, pool_tokens
+model = ColBERT(sys.argv[1], threads=4)
+texts = ["ships and rocks, fog and lamps " * 20] * 60
+rows = model.encode_documents(texts)
+calls = [
+    lambda: model.encode_documents(texts),
+    lambda: model.rerank("light", texts),
+    lambda: [model.similarity(rows, rows) for _ in range(5)],
+    lambda: pool_tokens(rows, 2),
+]
+CALLERS = 6
+begin = threading.Barrier(CALLERS)
+
+def caller(number):
+    begin.wait()
+    for turn in range(4):
+        calls[(number + turn) % len(calls)]()
+
+callers = [threading.Thread(target=caller, args=(number,)) for number in range(CALLERS)]
+before = most = len(os.listdir("/proc/self/task"))
+for each in callers:
+    each.start()
+while any(each.is_alive() for each in callers):
+    most = max(most, len(os.listdir("/proc/self/task")))
+    time.sleep(0.001)
+print(most - before - CALLERS)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_calls_at_once_have_no_more_helpers_than_one(goldens: Path) -> None:
+    """Six callers of four threads each would start eighteen."""
+    command = [sys.executable, "-c", CROWD, str(goldens / "a_bert_pylate" / "checkpoint")]
+    environment = {**os.environ, "CHANDELIER_THREADS": "4"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert 0 <= int(done.stdout) <= 3
+
+
+ASK = """
+import os, sys
+import numpy as np
+from chandelier import ColBERT, build_info, maxsim
+if sys.argv[2] != "all":
+    os.sched_setaffinity(0, {int(sys.argv[2])})
+print(ColBERT(sys.argv[1], threads=3).threads)
+print(ColBERT(sys.argv[1]).threads, build_info()["default_threads"])
+os.environ["CHANDELIER_THREADS"] = "5"
+print(ColBERT(sys.argv[1]).threads)
+os.environ["CHANDELIER_THREADS"] = "0"
+maxsim(np.ones((1, 2), np.float32), [np.ones((1, 2), np.float32)])
+"""
+
+
+def ask(goldens: Path, value: str | None, cores: str = "all") -> tuple[str, str]:
+    environment = {name: text for name, text in os.environ.items() if name != "CHANDELIER_THREADS"}
+    if value is not None:
+        environment["CHANDELIER_THREADS"] = value
+    command = [sys.executable, "-c", ASK, str(goldens / "a_bert_pylate" / "checkpoint"), cores]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout, done.stderr.splitlines()[-1]
+
+
+REFUSED = (
+    "chandelier.exceptions.ArgumentError: CHANDELIER_THREADS: got {}, wanted a whole number from 1 to 2147483647, "
+    "or no such variable for all cores"
+)
+
+
+def test_the_environment_says_how_many_threads(goldens: Path) -> None:
+    """An argument comes before it, and it is read whenever it counts: here a last call finds it spoilt."""
+    assert ask(goldens, "7") == ("3\n7 7\n5\n", REFUSED.format('"0"'))
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "two", "1.5", " 2", "2147483648", "9" * 30, "\udcff"])
+def test_an_environment_that_says_no_number_is_refused(goldens: Path, value: str) -> None:
+    shown = '"\\xFF"' if value == "\udcff" else f'"{value}"'
+    assert ask(goldens, value) == ("3\n", REFUSED.format(shown))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs an affinity")
+def test_the_cores_that_the_process_may_use_are_the_default(goldens: Path) -> None:
+    allowed = os.sched_getaffinity(0)
+    assert ask(goldens, None, str(min(allowed)))[0] == "3\n1 1\n5\n"
+    everywhere = ask(goldens, None)[0].split()[1]
+    assert 1 <= int(everywhere) <= len(allowed)  # a cgroup may leave less
+
+
+def test_info_says_threads_and_kernels(goldens: Path) -> None:
+    folder = goldens / "a_bert_pylate" / "checkpoint"
+    all_kernels = build_info()["kernels"]
+    for dtype in ("float32", "bfloat16", "int8"):
+        info = ColBERT(folder, dtype=dtype, threads=3).info()
+        assert info["threads"] == 3
+        assert f"{dtype}: {info['kernels']}" in all_kernels
+    assert ColBERT(folder, dtype="float64").info()["kernels"] is None
+
+
+OPEN = """
+import os, sys, threading
+from chandelier import ColBERT
+tasks = lambda: len(os.listdir("/proc/self/task"))
+model = []
+opener = threading.Thread(target=lambda: model.append(ColBERT(sys.argv[1], threads=int(sys.argv[2]))))
+before = most = tasks()
+opener.start()
+while opener.is_alive():
+    most = max(most, tasks())
+assert model[0].encode_queries(["light"])
+print(most - before - 1)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_opening_takes_no_more_threads_than_it_may(minilm_checkpoint: Path) -> None:
+    def helpers(threads: int) -> int:
+        command = [sys.executable, "-c", OPEN, str(minilm_checkpoint), str(threads)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return int(done.stdout)
+
+    assert helpers(1) == 0
+    assert helpers(3) > 0
 
 
 def test_threads_leave_nothing_behind(tiny: ColBERT) -> None:

@@ -278,7 +278,7 @@ def test_float16_is_not_for_the_cpu(golden: str) -> None:
     assert caught.value.argument == "dtype"
 
 
-@pytest.mark.parametrize("dtype", ["", "f32", "Float32", "torch.float32", "INT8", "auto", "float32 "])
+@pytest.mark.parametrize("dtype", ["", "f32", "Float32", "torch.float32", "INT8", "Auto", "float32 "])
 def test_an_unknown_precision_is_named(dtype: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         ColBERT(GOLDENS / PLAIN / "checkpoint", dtype=dtype)

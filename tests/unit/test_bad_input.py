@@ -250,7 +250,7 @@ BAD_ARGUMENTS: dict[str, list[Any]] = {
     "do_query_expansion": NO_FLAG,
     "attend_to_expansion_tokens": NO_FLAG,
     "threads": [*NO_COUNT, 2**63],
-    "dtype": [None, 32, np.float32, "", "float16", "float8", "f32", "Float32", "bf16", "INT8", "auto"],
+    "dtype": [None, 32, np.float32, "", "float16", "float8", "f32", "Float32", "bf16", "INT8", "Auto"],
     "device": [None, 0, True, b"cpu", ["cpu"]],
 }
 

@@ -1,4 +1,4 @@
-"""`make bench-maths` and `make bench-stores` run and catch wrong results: tiny inputs, what is installed here."""
+"""The benchmarks of the encoder, the maths and the stores run and catch wrong results: tiny inputs, no other peers."""
 
 from __future__ import annotations
 
@@ -141,3 +141,80 @@ def test_the_stores_benchmark_measures_recall_at_each_depth(stores_command: list
         assert recall[500] == 1, f"{row['name']}: the depth is above the number of passages"
         assert 0.2 < recall[20] <= 1
         assert row["fill"]["cpu_s"] > 0
+
+
+@pytest.fixture
+def encode_command(benchmarks: Path, root: Path) -> list[str]:
+    model = root / "tests" / "goldens" / "a_bert_pylate" / "checkpoint"
+    options = ["--only", "threads", "--rounds", "2", "--texts", "8", "--model", str(model)]
+    return [sys.executable, str(benchmarks / "bench_encode.py"), *options]
+
+
+def test_the_encode_benchmark_runs_and_every_row_is_held_against_float32(encode_command: list[str]) -> None:
+    run = subprocess.run([*encode_command, "--json"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)["cases"]["threads"]
+    assert found["gaps"]["chandelier float32, 2 threads"]["worst_gap"] == 0
+    assert 0 < found["gaps"]["chandelier int8, 1 thread"]["worst_gap"] < 0.1
+    assert {name: len(side["speed"]) for name, side in found["found"].items()} == {
+        f"chandelier {side}": 2
+        for side in ("float32, 1 thread", "float32, 2 threads", "int8, 1 thread", "int8, 2 threads")
+    }
+
+
+@pytest.mark.parametrize(("computed", "claimed"), [("float32", "float32"), ("int8", "int8"), ("int8", "float32")])
+def test_a_side_whose_rows_are_others_ends_the_run(
+    benchmarks: Path, encode_command: list[str], tmp_path: Path, computed: str, claimed: str
+) -> None:
+    from bench_encode import check
+    from encode_cases import Side
+    from harness import Worker
+
+    texts = {"documents": ["one text", "another, longer text"], "queries": ["which"]}
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    worker: list[str | Path] = [sys.executable, benchmarks / "run_encode.py", encode_command[-1], tmp_path]
+    command = [*worker, "--threads", "1", "--dtype"]
+    with Worker([*command, "float32"], 1) as reference, Worker([*command, computed], 1) as other:
+        side = Side("a side", claimed, 1, [])
+        if computed == claimed:
+            assert check(tmp_path, side, reference, other)["mean_cosine"] > 0.99
+        else:
+            with pytest.raises(SystemExit, match="a side: its rows are not chandelier's"):
+                check(tmp_path, side, reference, other)
+
+
+def test_a_goal_is_reached_missed_or_not_judged(benchmarks: Path) -> None:
+    from encode_cases import Goal
+    from encode_report import outcome
+
+    found = {
+        "ours": {"speed": [30.0, 33.0], "speed_cpu": [15.0, 16.0], "query": [5.0, 5.0], "query_cpu": [5.0, 5.0]},
+        "reduced": {"speed": [60.0, 60.0], "speed_cpu": [30.0, 30.0], "query": [4.0, 4.0], "query_cpu": [4.0, 4.0]},
+        "peer": {"speed": [15.0, 15.0], "speed_cpu": [8.0, 8.0], "query": [10.0, 10.0], "query_cpu": [20.0, 20.0]},
+    }
+    reached = outcome(Goal("speed", ["ours"], "peer", 2.0), found, None)
+    assert reached.reached
+    assert "2.10 (2.00-2.20)x, by CPU 1.94x; goal >= 2x: reached" in reached.text
+    assert outcome(Goal("speed", ["ours"], "peer", 2.2), found, None).reached is False
+    assert outcome(Goal("speed", ["ours", "reduced"], "peer", 4.0), found, None).reached
+    assert outcome(Goal("query", ["ours"], "peer", 0.5), found, None).reached
+    assert outcome(Goal("query", ["ours", "reduced"], "peer", 0.39), found, None).reached is False
+    assert outcome(Goal("speed", ["ours"], "peer", None, "with AMX"), found, None).reached is None
+    scaling = Goal("speed", ["ours"], "peer", 2.5, if_scaling=True)
+    assert outcome(scaling, found, 1.3).reached is None
+    assert outcome(scaling, found, 2.6).reached is False
+
+
+@pytest.mark.parametrize("backbone", ["bert", "modernbert"])
+def test_operations_are_counted_as_the_layers_have_them(benchmarks: Path, tmp_path: Path, backbone: str) -> None:
+    """By hand: 3 layers of 8 values, 16 within, 4 a row; a text of 5 tokens; local layers see 1 token to each side."""
+    from encode_cases import gflop
+
+    config = {"model_type": backbone, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 3}
+    config |= {"global_attn_every_n_layers": 2, "local_attention": 2}
+    (tmp_path / "1_Dense").mkdir()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "1_Dense" / "config.json").write_text(json.dumps({"out_features": 4}))
+    products = {"bert": 3 * (4 * 8 * 8 + 2 * 8 * 16) + 8 * 4, "modernbert": 3 * (4 * 8 * 8 + 3 * 8 * 16) + 8 * 4}
+    seen = {"bert": 3 * 25, "modernbert": 2 * 25 + 13}
+    assert gflop(tmp_path, [5]) * 1e9 == pytest.approx(2 * 5 * products[backbone] + 4 * 8 * seen[backbone])

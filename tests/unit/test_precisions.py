@@ -1,8 +1,10 @@
-"""`dtype="bfloat16"` and `"int8"` on the CPU: how near they come to float32, and what they share with it."""
+"""`dtype="bfloat16"`, `"int8"` and `"auto"` on the CPU: how near they come to float32, and what they share with it."""
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import subprocess
 import sys
 from functools import cache
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chandelier import ColBERT, MultiVectors, build_info
+from chandelier import ColBERT, Document, LocalStore, MultiVectors, build_info
 
 # The least cosine of a row with that of float32, and the mean of what is missing to 1: MiniLM's are 0.99988 and 1.6e-5,
 # 0.9984 and 5e-4.
@@ -119,3 +121,77 @@ def test_every_kind_of_instructions_gives_the_same(
 
 def test_build_info_names_the_instructions_of_each_precision() -> None:
     assert all(f"{dtype}: " in build_info()["kernels"] for dtype in ("float32", *BOUNDS))
+
+
+# --- auto -----------------------------------------------------------------------------------------------------------
+
+OPEN = """
+import sys, json, pickle
+from chandelier import ColBERT, build_info
+model = ColBERT(sys.argv[1], dtype="auto")
+handle = pickle.load(sys.stdin.buffer)
+rows = model.encode_documents(sys.argv[2:])
+same = rows == ColBERT(sys.argv[1], dtype=model.dtype).encode_documents(sys.argv[2:])
+facts = [model.dtype, repr(model), model.info()["dtype"], model.arguments["dtype"], handle.dtype, same]
+print(json.dumps([build_info()["kernels"], *facts]))
+"""
+# Of int8 and bfloat16: these multiply four numbers, or two, in the time of a float32.
+OF_ITS_OWN = {"amx", "avx512vnni", "avx512bf16"}
+
+
+@pytest.mark.parametrize("simd", ["amx", "avx512", "avx2", "neon", "portable", None])
+def test_auto_is_the_fastest_of_the_instructions(goldens: Path, simd: str | None) -> None:
+    folder = goldens / "a_bert_pylate" / "checkpoint"
+    forced = {} if simd is None else {"CHANDELIER_SIMD": simd}
+    pickled = pickle.dumps(ColBERT(folder, dtype="auto"))
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, str(folder), *TEXTS],
+        input=pickled,
+        env={**os.environ, **forced},
+        capture_output=True,
+    )
+    if b"CHANDELIER_SIMD: got" in done.stderr and simd != "portable":
+        pytest.skip(f"this processor has no {simd}")
+    assert done.returncode == 0, done.stderr.decode()
+    kernels, dtype, shown, told, argument, opened_again, same = json.loads(done.stdout)
+    print(kernels, "->", dtype)
+    by = dict(each.split(": ") for each in kernels.split(", "))
+    assert dtype == next((each for each in ("int8", "bfloat16") if by[each] in OF_ITS_OWN), "float32")
+    assert f"dtype={dtype!r}" in shown
+    assert (told, argument) == (dtype, "auto")
+    assert opened_again == dtype, "a handle is resolved where it is opened, not where it was pickled"
+    assert same
+
+
+@pytest.mark.parametrize("simd", ["avx2", "portable"])
+def test_the_command_line_takes_it_and_info_tells_what_it_is(goldens: Path, simd: str) -> None:
+    command = [sys.executable, "-m", "chandelier", "info", str(goldens / "a_bert_pylate" / "checkpoint")]
+    env = {**os.environ, "CHANDELIER_SIMD": simd}
+    for chosen, told in {"auto": "float32", "int8": "int8"}.items():
+        done = subprocess.run([*command, "--dtype", chosen, "--json"], env=env, capture_output=True, text=True)
+        if "CHANDELIER_SIMD: got" in done.stderr and simd != "portable":
+            pytest.skip(f"this processor has no {simd}")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["dtype"] == told
+    refused = subprocess.run([*command, "--dtype", "float16"], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "--dtype" in refused.stderr
+
+
+SEARCH = """
+import sys
+from chandelier import ColBERT, LocalStore
+with LocalStore(ColBERT(sys.argv[1], dtype="auto"), sys.argv[2]) as store:
+    print(store.model.dtype, store.search("where is paris?", k=1)[0].id)
+"""
+
+
+def test_a_store_opens_where_auto_is_something_else(goldens: Path, tmp_path: Path) -> None:
+    folder, path = goldens / "a_bert_pylate" / "checkpoint", tmp_path / "notes.db"
+    with LocalStore(ColBERT(folder, dtype="auto"), path) as store:
+        store.upsert([Document("a", "Bread needs flour."), Document("b", "Paris is in France.")])
+    for simd, model in {"portable": "float32", None: store.model.dtype}.items():
+        env = os.environ if simd is None else {**os.environ, "CHANDELIER_SIMD": simd}
+        command = [sys.executable, "-c", SEARCH, str(folder), str(path)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.stdout.split() == [model, "b"], done.stderr

@@ -175,7 +175,12 @@ def _encode_parser(subparsers: Any) -> argparse.ArgumentParser:
     _add_pooling(parser, kind)
     parser.add_argument("--prompt-name", type=_utf8, metavar="NAME", help="prepend this prompt of the checkpoint")
     parser.add_argument("--batch-tokens", type=_positive, metavar="N", help="tokens in one batch")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads to compute with")
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="threads to compute with, instead of CHANDELIER_THREADS or all cores",
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as a JSON object on stdout")
     return parser
 
@@ -224,7 +229,12 @@ def _index_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="have Weaviate find candidates by its MUVERA, much faster to store (default: as the collection does)",
     )
     _add_pooling(parser)
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads to compute with")
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="threads to compute with, instead of CHANDELIER_THREADS or all cores",
+    )
     parser.add_argument(
         "--json", action="store_true", help="print the report, with all ids, as a JSON object on stdout"
     )
@@ -249,7 +259,12 @@ def _search_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="candidates that are found for MaxSim (default: 200; 50 for each row of the query in a plain Weaviate)",
     )
     parser.add_argument("--explain", action="store_true", help="show which words match")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads to compute with")
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="threads to compute with, instead of CHANDELIER_THREADS or all cores",
+    )
     parser.add_argument(
         "--json",
         action="store_true",
@@ -273,6 +288,12 @@ def _command_parser(subparsers: Any, name: str, run: Any, about: str, epilog: st
     parser.add_argument("model", metavar="MODEL", help="the folder of the checkpoint, or its hub name")
     parser.add_argument("--revision", type=_utf8, metavar="NAME", help="branch, tag or commit of a hub model")
     parser.add_argument("--local-files-only", action="store_true", help="take a hub model from the cache, ask nobody")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "int8", "auto"),
+        default="float32",
+        help="what to compute in (default: float32, exact; auto: the fastest here that finds nearly the same)",
+    )
     parser.add_argument("--from-bert", action="store_true", help="open a BERT-like model without a projection")
     return parser
 

@@ -121,6 +121,7 @@ def open_model(arguments: argparse.Namespace) -> ColBERT:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the hub's client is imported
     return (from_bert if arguments.from_bert else ColBERT)(
         arguments.model,
+        dtype=arguments.dtype,
         revision=arguments.revision,
         local_files_only=arguments.local_files_only,
         threads=arguments.threads,

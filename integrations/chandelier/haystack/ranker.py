@@ -15,9 +15,9 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from chandelier.exceptions import ArgumentError
 from chandelier.models import ColBERT
 from chandelier.multivectors import checked_count
+from chandelier.portions import checked_text
 from chandelier.rerank import CACHE_BYTES, Reranked, Reranker, explanation_notes, without_notes
 from chandelier.scores import Normalization
-from chandelier.store.documents import checked_text
 
 __all__ = ["ColBERTRanker"]
 

@@ -20,10 +20,10 @@ from chandelier.explanation import Explanation
 from chandelier.maths import maxsim
 from chandelier.models import ColBERT
 from chandelier.multivectors import Float32Array, FloatArray, checked_count
+from chandelier.portions import checked_text
 from chandelier.rerank.cache import shared_cache
 from chandelier.scores import Normalization, Scoring, checked_bool, checked_question
 from chandelier.shared import ModelHandle
-from chandelier.store.documents import checked_text
 
 __all__ = ["CACHE_BYTES", "OPTIONS", "Reranked", "Reranker"]
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from chandelier.exceptions import ArgumentError
 from chandelier.explanation import Explanation
 from chandelier.multivectors import FloatArray
+from chandelier.portions import checked_text
 
 __all__ = ["Document", "Hit", "UpsertReport"]
 
@@ -111,20 +112,6 @@ class UpsertReport:
         parts += [f"not known to be stored {len(self.unknown):,}"] if self.unknown else []
         first = next(iter(self.failed.items()), None)
         return ", ".join(parts) + (f"; first refused: {first[0]}: {first[1]}" if first else "")
-
-
-def checked_text(name: str, value: object) -> str:
-    """A str that UTF-8 can hold; `texts[3]` is one of the argument `texts`."""
-    argument = name.partition("[")[0]
-    if not isinstance(value, str):
-        hint = ": str(id)" if name == "id" else ""
-        raise ArgumentError(f"{name}: got {type(value).__name__}, wanted a str{hint}", argument=argument)
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        got = f"a lone surrogate at character {error.start}"
-        raise ArgumentError(f"{name}: got {got}, wanted text that UTF-8 can hold", argument=argument) from None
-    return str.__str__(value)
 
 
 def checked_ids(ids: Iterable[str]) -> list[str]:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from chandelier.exceptions import ArgumentError, PartialUpsertError, ShapeError
 from chandelier.multivectors import FloatArray
+from chandelier.portions import portions, text_bytes
 from chandelier.store.documents import Document, UpsertReport, checked_metadata
 from chandelier.store.encoding import Encoding
 
 __all__ = ["Entry", "Intake"]
 
 PORTION_DOCUMENTS = 512
-PORTION_BYTES = 32 << 20
-"""What is encoded at once: enough to keep all cores busy, and little beside the model."""
+"""Most documents that are encoded, and stored, at once."""
+
+Checked: TypeAlias = tuple[Document, FloatArray | None, dict[str, Any]]
+"""A document, its rows if they were given, and a copy of its metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,9 @@ class Intake:
 
                 total = len(self._documents) if isinstance(self._documents, Sized) else None
                 bar = stack.enter_context(tqdm(total=total, desc="storing", unit=" documents"))
-            for portion in self._portions():
-                yield self._encoded(portion)
+            for portion in portions(self._checked(), self._size, PORTION_DOCUMENTS):
+                last = {checked[0].id: checked for checked in portion}
+                yield self._encoded(list(last.values()))
                 if bar is not None:
                     bar.update(len(portion))
 
@@ -109,10 +113,8 @@ class Intake:
             raise PartialUpsertError(f"{store}: {report}", store=store, report=report)
         return report
 
-    def _portions(self) -> Iterator[list[tuple[Document, FloatArray | None, dict[str, Any]]]]:
-        """Checked documents, each with its rows if they were given, so many that encoding pays."""
-        portion: dict[str, tuple[Document, FloatArray | None, dict[str, Any]]] = {}
-        taken = size = 0
+    def _checked(self) -> Iterator[Checked]:
+        """The documents that can be stored, in order."""
         for index, document in enumerate(self._documents):
             if not isinstance(document, Document):
                 if index == 0:
@@ -130,23 +132,15 @@ class Intake:
             except (ArgumentError, ShapeError) as error:
                 self.refused(document.id, str(error))
                 continue
-            portion[document.id] = (document, rows, metadata)  # the last of the same id
-            taken += 1
-            size += self._size(document, rows)
-            if taken == PORTION_DOCUMENTS or size > PORTION_BYTES:
-                yield list(portion.values())
-                portion, taken, size = {}, 0, 0
-        if portion:
-            yield list(portion.values())
+            yield document, rows, metadata
 
-    def _size(self, document: Document, rows: FloatArray | None) -> int:
-        """Bytes of its text and its rows, or of as many rows as there may be."""
-        length = len(document.text)
+    def _size(self, checked: Checked) -> int:
+        document, rows, _ = checked
         if rows is not None:
-            return length + rows.nbytes
-        return length + 4 * self._encoding.dim * min(self._encoding.document_length, length + 8)
+            return len(document.text) + rows.nbytes
+        return text_bytes(document.text, self._encoding.dim, self._encoding.document_length)
 
-    def _encoded(self, portion: list[tuple[Document, FloatArray | None, dict[str, Any]]]) -> list[Entry]:
+    def _encoded(self, portion: list[Checked]) -> list[Entry]:
         texts = [document.text for document, rows, _ in portion if rows is None]
         encoded = (
             zip(self._encoding.documents(texts), self._encoding.truncated(texts), strict=True) if texts else iter(())

@@ -83,6 +83,9 @@ pub enum Dtype {
     Float16,
     /// Weights of the layers in a quarter of the memory, multiplied as whole numbers, and all else in float32; CPU only.
     Int8,
+    /// The fastest that costs at most 0.005 of nDCG@10 by the table of README.md: on the CPU int8, else bfloat16, where the
+    /// processor has an instruction for it, else float32; on a GPU float32, since no such table was measured on one.
+    Auto,
     /// To check the others by: many times slower, and computed by candle's own operations on its own threads.
     Float64,
 }
@@ -91,10 +94,11 @@ impl std::str::FromStr for Dtype {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let all = [Self::Float32, Self::BFloat16, Self::Float16, Self::Int8, Self::Float64];
+        let all = [Self::Float32, Self::BFloat16, Self::Float16, Self::Int8, Self::Auto, Self::Float64];
         let found = all.into_iter().find(|dtype| dtype.to_string() == name);
         found.ok_or_else(|| {
-            let wanted = "\"float32\", \"bfloat16\", \"int8\" (on the CPU), \"float16\" (on a GPU), or \"float64\" (to check by)";
+            let wanted = "\"float32\", \"bfloat16\", \"int8\" (on the CPU), \"float16\" (on a GPU), \"auto\" (the fastest of \
+                          them that costs little), or \"float64\" (to check by)";
             Error::argument("dtype", format!("{name:?}"), wanted)
         })
     }
@@ -107,8 +111,24 @@ impl std::fmt::Display for Dtype {
             Self::BFloat16 => "bfloat16",
             Self::Float16 => "float16",
             Self::Int8 => "int8",
+            Self::Auto => "auto",
             Self::Float64 => "float64",
         })
+    }
+}
+
+impl Dtype {
+    /// What [`Dtype::Auto`] is on a device, and of this processor's instructions; any other is itself.
+    pub(crate) fn resolve(self, device: Device) -> Result<Self> {
+        match (self, device) {
+            (Self::Auto, Device::Cpu) => Ok(match kernels::fastest(kernels::selected()?) {
+                Precision::Float32 => Self::Float32,
+                Precision::BFloat16 => Self::BFloat16,
+                Precision::Int8 => Self::Int8,
+            }),
+            (Self::Auto, _) => Ok(Self::Float32),
+            _ => Ok(self),
+        }
     }
 }
 
@@ -159,6 +179,7 @@ impl Compute {
             Dtype::BFloat16 => (DType::BF16, Precision::Float32),
             Dtype::Float16 => (DType::F16, Precision::Float32),
             Dtype::Float64 => (DType::F64, Precision::Float32),
+            Dtype::Auto => return Self::open(device, dtype.resolve(device)?, threads),
         };
         Ok(Self { device: device.open()?, dtype, precision, threads })
     }
@@ -166,6 +187,12 @@ impl Compute {
     /// Whether float32 values are computed with as they are, on the CPU.
     pub(crate) fn is_plain(&self) -> bool {
         self.device.is_cpu() && self.dtype == DType::F32
+    }
+
+    /// The instructions of the kernels that multiply; None where candle's own operations do.
+    pub(crate) fn kernels(&self) -> Result<Option<&'static str>> {
+        let simd = kernels::selected()?;
+        Ok(self.is_plain().then(|| kernels::instructions(simd, self.precision)))
     }
 
     /// A tensor that was read, where and as what it is computed with.
@@ -187,4 +214,22 @@ pub fn kernels() -> Result<String> {
         instructions(Precision::BFloat16),
         instructions(Precision::Int8)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_becomes_a_name_of_its_own_and_is_exact_where_nothing_was_measured() -> Result<()> {
+        for device in [Device::Cuda(0), Device::Metal] {
+            assert_eq!(Dtype::Auto.resolve(device)?, Dtype::Float32);
+            assert_eq!(Dtype::BFloat16.resolve(device)?, Dtype::BFloat16);
+        }
+        let here = Dtype::Auto.resolve(Device::Cpu)?;
+        assert!([Dtype::Float32, Dtype::BFloat16, Dtype::Int8].contains(&here), "{here}");
+        let automatic = Compute::open(Device::Cpu, Dtype::Auto, 1)?;
+        assert_eq!(automatic.precision, Compute::open(Device::Cpu, here, 1)?.precision);
+        Ok(())
+    }
 }

@@ -60,6 +60,8 @@ mod recall;
 mod rows;
 mod single;
 pub mod storage;
+mod team;
+mod threads;
 pub mod tokenize;
 mod windows;
 
@@ -82,4 +84,5 @@ pub use project::DenseShape;
 pub use queue::Observer;
 pub use recall::{Candidates, Share, share_found};
 pub use rows::check_rows;
+pub use threads::default_threads;
 pub use tokenize::{Role, Tokens};

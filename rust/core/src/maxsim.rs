@@ -279,7 +279,7 @@ fn score(
 /// Cuts the work by tokens, not by documents: a long document becomes several jobs.
 fn plan(documents: &Matrices, columns: usize, threads: usize) -> (Vec<Job>, Vec<Mutex<Pieces>>) {
     let total: usize = (0..documents.len()).map(|index| documents.rows(index)).sum();
-    let fair = (total / (4 * threads.max(1))).clamp(JOB_ROWS.start, JOB_ROWS.end);
+    let fair = (total / threads.max(1).saturating_mul(4)).clamp(JOB_ROWS.start, JOB_ROWS.end);
     let most = fair.min(JOB_WORK / (columns * documents.dim()).max(1)).max(FEWEST_ROWS);
     let (mut jobs, mut pieces) = (Vec::new(), Vec::new());
     let (mut start, mut rows) = (0, 0);

@@ -11,12 +11,15 @@ use crate::checkpoint::{self, Format, Knobs, Provenance, Spec, TokenizerFiles};
 use crate::device::{Compute, Device, Dtype};
 use crate::encoder::{self, Encoder};
 use crate::error::{Error, Result};
-use crate::kernels::{self, Cpu, default_threads};
+use crate::kernels::{Cpu, Simd};
 use crate::maxsim::top_k;
+use crate::memory;
 use crate::multivectors::MultiVectors;
 use crate::pool::{Pooling, pool_tokens};
 use crate::project::{self, DenseShape, Projection};
 use crate::queue::{self, GoOn, Observer};
+use crate::team;
+use crate::threads::default_threads;
 use crate::tokenize::{Role, Spans, TextTokenizer, Tokens};
 
 /// Tokens of a micro-batch unless the caller says otherwise: its activations stay in a core's cache.
@@ -24,6 +27,9 @@ pub const BATCH_TOKENS: usize = 256;
 
 /// The most tokens of a micro-batch: more only make it slower, and deaf to an observer for seconds.
 pub const MAX_BATCH_TOKENS: usize = 4096;
+
+/// Tokens of a batch for each thread that shares it: with fewer, threads wait for each other more than they compute.
+const TOKENS_OF_A_THREAD: usize = 4;
 
 /// A ColBERT model.
 pub struct ColBert {
@@ -34,6 +40,7 @@ pub struct ColBert {
     provenance: Vec<Provenance>,
     device: Device,
     dtype: Dtype,
+    kernels: Option<&'static str>,
     threads: usize,
     fingerprint: OnceLock<String>,
 }
@@ -47,7 +54,7 @@ pub struct OpenOptions {
     pub device: Device,
     /// What to compute in.
     pub dtype: Dtype,
-    /// Threads of a call; `None` means as many as the process may use.
+    /// Threads of a call; `None` means as many as [`default_threads`] says.
     pub threads: Option<usize>,
 }
 
@@ -121,19 +128,25 @@ impl ColBert {
     }
 
     fn build(path: &Path, projection: checkpoint::Projection, options: OpenOptions) -> Result<Self> {
-        let threads = options.threads.unwrap_or_else(default_threads);
+        let threads = options.threads.map_or_else(default_threads, Ok)?;
         if threads == 0 {
             return Err(Error::argument("threads", 0, "at least 1, or none for all cores"));
         }
+        memory::keep_freed();
+        let dtype = options.dtype.resolve(options.device)?;
+        let compute = Compute::open(options.device, dtype, threads)?;
         // What names instructions that do not exist is told of here, as the argument that it is.
-        kernels::selected()?;
-        let compute = Compute::open(options.device, options.dtype, threads)?;
+        let kernels = compute.kernels()?;
         let spec = Spec::read(path, projection, &options.knobs)?;
-        // The tokenizer takes about as long to read as the weights, so both are read at once.
+        // The tokenizer takes about as long to read as the weights, so both are read at once, if there may be two threads.
         let (parts, files) = std::thread::scope(|scope| {
-            let files = scope.spawn(|| TokenizerFiles::open(&spec.transformer));
+            let open = || TokenizerFiles::open(&spec.transformer);
+            let helper = (threads > 1).then(|| std::thread::Builder::new().spawn_scoped(scope, open).ok());
             let parts = Parts::load(&spec, &compute);
-            (parts, files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            let files = helper.flatten().map_or_else(open, |helper| {
+                helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            (parts, files)
         });
         let Parts { encoder, projection, provenance } = parts?;
         let tokenizer = TextTokenizer::new(&spec, files?, encoder.positions(), encoder.vocabulary())?;
@@ -144,7 +157,8 @@ impl ColBert {
             projection,
             provenance,
             device: options.device,
-            dtype: options.dtype,
+            dtype,
+            kernels,
             threads,
             fingerprint: OnceLock::new(),
         })
@@ -215,9 +229,14 @@ impl ColBert {
         self.device
     }
 
-    /// What the model computes in.
+    /// What the model computes in: never [`Dtype::Auto`], but what that was resolved to.
     pub fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    /// The instructions that the layers are multiplied with, as `avx512vnni`; None where candle's operations compute.
+    pub fn kernels(&self) -> Option<&'static str> {
+        self.kernels
     }
 
     /// Threads of a call.
@@ -336,7 +355,7 @@ impl ColBert {
     }
 
     fn cpu(&self) -> Result<Cpu> {
-        Ok(Cpu { threads: self.threads, ..Cpu::detect()? })
+        Ok(Cpu { threads: self.threads, simd: Simd::choose()? })
     }
 
     /// The text of a prompt, for queries or for documents.
@@ -426,16 +445,24 @@ impl ColBert {
         }
         let lengths: Vec<usize> = tokens.iter().map(|text| text.ids.len()).collect();
         let plan = batch::plan(&lengths, batch_tokens.min(MAX_BATCH_TOKENS));
-        let jobs = plan.iter().map(|batch| batch.iter().filter_map(|&i| slots[i].take()).collect()).collect();
+        let jobs: Vec<Vec<_>> =
+            plan.iter().map(|batch| batch.iter().filter_map(|&i| slots[i].take()).collect()).collect();
         let threads = if self.device == Device::Cpu { self.threads } else { 1 };
-        queue::run(jobs, threads, || |texts, _: GoOn| self.encode_batch(texts), observer)?;
+        // Threads that have no batch of their own help with those of others.
+        let team = threads / jobs.len().max(1);
+        let work = |texts, _: GoOn| self.encode_batch(texts, team);
+        queue::run(jobs, threads, || work, observer)?;
         MultiVectors::new(data, offsets, dim)
     }
 
-    fn encode_batch(&self, texts: Vec<(&Tokens, &mut [f32])>) -> Result<usize> {
+    /// Computes a batch on up to `threads` threads.
+    fn encode_batch(&self, texts: Vec<(&Tokens, &mut [f32])>, threads: usize) -> Result<usize> {
         let batch = Batch::new(texts.iter().map(|(text, _)| (text.ids.as_slice(), text.attended)))?;
-        let hidden = self.encoder.forward(&batch)?;
-        let rows = self.projection.forward(hidden.clone())?;
+        let forward = || -> Result<_> {
+            let hidden = self.encoder.forward(&batch)?;
+            Ok((hidden.clone(), self.projection.forward(hidden)?))
+        };
+        let (hidden, rows) = team::with(threads.min(batch.ids().len() / TOKENS_OF_A_THREAD), forward)?;
         let rows = rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let dim = self.dim();
         let count = texts.len();

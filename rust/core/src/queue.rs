@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::threads::AtWork;
 
 /// How long the caller may go unasked whether to go on.
 const TICK: Duration = Duration::from_millis(50);
@@ -42,6 +43,9 @@ impl<'a> Ticker<'a> {
 /// what the workers returned so far (the units done); its error, or the first of a worker, ends the whole, jobs under
 /// way where they ask whether to go on.
 ///
+/// The calling thread always works. It has helpers while fewer threads of the process are at work than all of its cores, or
+/// `threads` if that is more: callers that are parallel already share the cores. What one leaves, another takes up.
+///
 /// Threads live for one call only: nothing is left behind that a `fork` could break.
 pub(crate) fn run<J: Send, W: FnMut(J, GoOn<'_>) -> Result<usize>>(
     jobs: Vec<J>,
@@ -49,16 +53,20 @@ pub(crate) fn run<J: Send, W: FnMut(J, GoOn<'_>) -> Result<usize>>(
     worker: impl Fn() -> W + Sync,
     observer: Observer,
 ) -> Result<()> {
+    let most = AtWork::most(threads);
+    let _at_work = AtWork::caller();
     let threads = threads.clamp(1, jobs.len().max(1));
     let queue = Mutex::new(jobs.into_iter());
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let jobs = || queue.lock().unwrap_or_else(PoisonError::into_inner);
     let done = AtomicUsize::new(0);
     let failure = OnceLock::new();
     let failed = || failure.get().map_or(Ok(()), |_: &Error| Err(Error::Interrupted));
     let work = |go_on: GoOn| {
         let mut worker = worker();
         while failure.get().is_none() {
-            let Some(job) = next() else { break };
+            // The lock is free again before the job begins.
+            let next = jobs().next();
+            let Some(job) = next else { break };
             let outcome = worker(job, &mut *go_on).and_then(|units| {
                 done.fetch_add(units, Ordering::Relaxed);
                 go_on()
@@ -68,22 +76,31 @@ pub(crate) fn run<J: Send, W: FnMut(J, GoOn<'_>) -> Result<usize>>(
         }
     };
     std::thread::scope(|scope| {
-        let (at_work, helpers_left) = mpsc::channel::<()>();
-        let helper = |at_work: mpsc::Sender<()>| {
-            let work = &work;
-            let mut failed = failed;
-            move || {
-                let _at_work = at_work;
+        let (leaves, helpers_left) = mpsc::channel::<()>();
+        let spawn = |at_work: AtWork, leaves: mpsc::Sender<()>| {
+            let (work, mut failed) = (&work, failed);
+            std::thread::Builder::new().spawn_scoped(scope, move || {
+                let _until_the_end = (at_work, leaves);
                 work(&mut failed);
+            })
+        };
+        let mut helpers = Vec::new();
+        let mut hire = || {
+            while helpers.len() + 1 < threads && jobs().len() > 0 {
+                let Some(at_work) = AtWork::helper(most) else { break };
+                // Where no more threads can be had, those that could do the work.
+                let Ok(helper) = spawn(at_work, leaves.clone()) else { break };
+                helpers.push(helper);
             }
         };
-        // Where no more threads can be had, those that could do the work.
-        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, helper(at_work.clone())).ok();
-        let helpers: Vec<_> = (1..threads).map_while(spawn).collect();
-        drop(at_work);
         let mut ticker = Ticker::new(&mut *observer);
         let mut ask = || failed().and_then(|()| ticker.remind(done.load(Ordering::Relaxed)));
-        work(&mut ask);
+        hire();
+        work(&mut || {
+            hire();
+            ask()
+        });
+        drop(leaves);
         // The helpers' last jobs may be long ones.
         while !helpers.is_empty() && helpers_left.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
             ask().unwrap_or_else(|error| drop(failure.set(error)));
@@ -101,6 +118,7 @@ pub(crate) fn run<J: Send, W: FnMut(J, GoOn<'_>) -> Result<usize>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::threads::default_threads;
 
     #[test]
     fn every_job_runs_once_on_any_number_of_threads() {
@@ -207,6 +225,72 @@ mod tests {
             assert!(matches!(result, Err(Error::Shape { .. })));
             assert!(begun.elapsed() < Duration::from_secs(10));
         }
+    }
+
+    /// Notes in `most` how many run this at once, for some milliseconds.
+    fn counted(running: &AtomicUsize, most: &AtomicUsize) {
+        most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(5));
+        running.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    #[test]
+    fn calls_at_once_share_their_helpers() {
+        const CALLS: usize = 6;
+        let threads = default_threads().expect("no such variable").max(4);
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let worker = || {
+            |(), _: GoOn| {
+                counted(&running, &most);
+                Ok(1)
+            }
+        };
+        let call = || run(vec![(); 50], threads, worker, &mut |_| Ok(())).expect("no job fails");
+        std::thread::scope(|scope| (0..CALLS).for_each(|_| drop(scope.spawn(call))));
+        let most = most.into_inner();
+        assert!((2..CALLS + threads).contains(&most), "{most} threads of {CALLS} calls of {threads}");
+    }
+
+    #[test]
+    fn helpers_come_when_another_call_lets_them_go() {
+        let threads = default_threads().expect("no such variable").max(4);
+        let others: Vec<_> = (0..threads).map(|_| AtWork::caller()).collect();
+        let others = Mutex::new(Some(others));
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let begun = Instant::now();
+        let worker = || {
+            |job: usize, go_on: GoOn| {
+                counted(&running, &most);
+                if job == 9 {
+                    assert_eq!(most.load(Ordering::SeqCst), 1, "a helper came while none was free");
+                    others.lock().expect("no panic").take();
+                    // A long job needs not end first.
+                    while most.load(Ordering::SeqCst) < 2 && begun.elapsed() < Duration::from_secs(20) {
+                        go_on()?;
+                        counted(&running, &AtomicUsize::new(0));
+                    }
+                }
+                Ok(1)
+            }
+        };
+        run((0..20).collect(), threads, worker, &mut |_| Ok(())).expect("no job fails");
+        assert!(most.into_inner() > 1);
+    }
+
+    #[test]
+    fn a_panic_of_a_helper_comes_out_and_gives_its_place_back() {
+        for _ in 0..100 {
+            let worker = || |job: usize, _: GoOn| if job == 7 { panic!("job {job}") } else { Ok(1) };
+            let call = || run((0..20).collect(), 4, worker, &mut |_| Ok(()));
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+            assert_eq!(
+                outcome.expect_err("a job panics").downcast_ref::<String>().expect("its text"),
+                "job 7"
+            );
+        }
+        // As many places as 100 panics would have kept; the other tests take a few.
+        let helper = AtWork::helper(100);
+        assert!(helper.is_some());
     }
 
     #[test]

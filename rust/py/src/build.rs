@@ -12,9 +12,9 @@ pub(crate) fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     info.set_item("version", env!("CARGO_PKG_VERSION"))?;
     info.set_item("profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
     info.set_item("target", format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS))?;
-    let simd = chandelier::Cpu::detect().map_err(|e| errors::to_python(py, &e))?.simd;
+    let cpu = chandelier::Cpu::detect().map_err(|e| errors::to_python(py, &e))?;
     info.set_item("kernels", chandelier::device::kernels().map_err(|e| errors::to_python(py, &e))?)?;
-    info.set_item("simd", simd.name())?;
-    info.set_item("default_threads", chandelier::kernels::default_threads())?;
+    info.set_item("simd", cpu.simd.name())?;
+    info.set_item("default_threads", cpu.threads)?;
     Ok(info)
 }

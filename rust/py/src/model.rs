@@ -98,6 +98,12 @@ impl Model {
         self.inner.dim()
     }
 
+    /// What the model computes in.
+    #[getter]
+    fn dtype(&self) -> String {
+        self.inner.dtype().to_string()
+    }
+
     /// Threads of a call.
     #[getter]
     fn threads(&self) -> usize {
@@ -142,6 +148,7 @@ impl Model {
             "device": self.inner.device().to_string(),
             "dtype": self.inner.dtype().to_string(),
             "stored_dtypes": self.inner.stored_dtypes(),
+            "kernels": self.inner.kernels(),
             "threads": self.inner.threads(),
             "query_length": setting(&spec.query_length),
             "document_length": setting(&spec.document_length),

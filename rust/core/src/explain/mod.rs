@@ -7,7 +7,7 @@ pub use spans::{WeightedSpan, readable_spans, weighted_spans};
 pub use texts::{ExplainedText, TextExplanation};
 
 use crate::error::{Error, Result};
-use crate::kernels::{Cpu, Panels};
+use crate::kernels::{Panels, Simd};
 
 /// What the MaxSim of one query and one document is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +50,7 @@ pub struct Match {
 pub fn explain(query: &[f32], document: &[f32], dim: usize) -> Result<Explanation> {
     let query_rows = checked_rows("query", query, dim)?;
     let document_rows = checked_rows("document", document, dim)?;
-    let panels = Panels::pack(Cpu::detect()?.simd, document, dim);
+    let panels = Panels::pack(Simd::choose()?, document, dim);
     let mut products = vec![0.0; query_rows * panels.stride()];
     if !panels.products(query, &mut products) {
         let wanted = "values of moderate size, unit rows say";

@@ -85,7 +85,7 @@ pub(super) struct Bfloats;
 pub(super) struct Whole;
 
 macro_rules! multiplier {
-    ($name:ident, $product:literal) => {
+    ($name:ident, whole: $whole:literal, $product:literal) => {
         /// To be called while [`Tiles`] are held.
         impl Multiplier for $name {
             const ROWS: usize = 2 * TILE;
@@ -93,6 +93,7 @@ macro_rules! multiplier {
             const ROUND: usize = TILE;
             // Four cache lines for the 16 steps of a tile.
             const AHEAD: usize = 4;
+            const WHOLE: bool = $whole;
 
             #[inline(always)]
             unsafe fn multiply(block: Block, count: usize) {
@@ -176,5 +177,5 @@ macro_rules! multiplier {
     };
 }
 
-multiplier!(Bfloats, "tdpbf16ps");
-multiplier!(Whole, "tdpbusd");
+multiplier!(Bfloats, whole: false, "tdpbf16ps");
+multiplier!(Whole, whole: true, "tdpbusd");

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::block::{Block, MOST_ROWS, PANEL};
+use super::block::{Block, PANEL, REGISTER_ROWS};
 use super::curves::{exp2, number};
 use super::lanes::{Kernel, Lanes};
 use super::sums::Singles;
-use super::{Rows, Simd};
+use super::{Rows, RowsMut, Simd};
 
 /// Keys and values of one head of one text, packed for the queries of all its tokens.
 pub(crate) struct Attention {
@@ -58,18 +58,21 @@ impl Attention {
         }
     }
 
-    /// Writes `softmax(q k' / sqrt(size)) v` for every query to `out`, whose rows stand `stride` apart. `visible` says
-    /// which tokens a query sees, a range that neither begins nor ends earlier for a later query; with none to see, it
-    /// gives zeros.
+    /// Writes `softmax(q k' / sqrt(size)) v` for every query to `out`, from a row and a column on. `visible` says which
+    /// tokens a query sees, a range that neither begins nor ends earlier for a later query; with none to see, it gives
+    /// zeros.
+    ///
+    /// # Safety
+    /// Nobody else uses these columns of these rows meanwhile.
     ///
     /// # Panics
     /// If a query is not of the size of the keys, sees a token that is not there, or has no room in `out`.
-    pub(crate) fn attend(
+    pub(crate) unsafe fn attend(
         &mut self,
         queries: Rows,
         visible: &dyn Fn(usize) -> Range<usize>,
-        out: &mut [f32],
-        stride: usize,
+        out: RowsMut,
+        (row, column): (usize, usize),
     ) {
         if queries.count == 0 {
             return;
@@ -77,15 +80,13 @@ impl Attention {
         assert!(
             queries.width == self.size
                 && self.keys.len() == self.tokens.next_multiple_of(PANEL) * self.size
-                && self.values.len() == self.tokens * self.size.next_multiple_of(PANEL)
-                && stride >= self.size
-                && (queries.count - 1) * stride + self.size <= out.len(),
+                && self.values.len() == self.tokens * self.size.next_multiple_of(PANEL),
             "the operands of attention do not fit together"
         );
-        self.weights.resize(MOST_ROWS * self.tokens.next_multiple_of(PANEL), 0.0);
+        self.weights.resize(REGISTER_ROWS * self.tokens.next_multiple_of(PANEL), 0.0);
         let simd = self.simd;
-        // SAFETY: the assertion, what `Rows` promises and the size of `weights` are what the kernel asks for.
-        unsafe { simd.run(Work { head: self, queries, visible, out, stride }) }
+        // SAFETY: the assertion, what `Rows` and the caller promise and the size of `weights` are what the kernel asks for.
+        unsafe { simd.run(Work { head: self, queries, visible, out, row, column }) }
     }
 }
 
@@ -94,13 +95,15 @@ struct Work<'a> {
     head: &'a mut Attention,
     queries: Rows<'a>,
     visible: &'a dyn Fn(usize) -> Range<usize>,
-    out: &'a mut [f32],
-    stride: usize,
+    out: RowsMut<'a>,
+    /// Where in it the result begins.
+    row: usize,
+    column: usize,
 }
 
 impl Kernel for Work<'_> {
     /// # Safety
-    /// The sizes are those that [`Attention::attend`] asserts.
+    /// The sizes are those that [`Attention::attend`] asserts, and the place in `out` is nobody else's.
     #[inline(always)]
     unsafe fn run<V: Lanes>(mut self) {
         let count = self.queries.count;
@@ -123,7 +126,7 @@ impl Work<'_> {
         let Attention { tokens, size, ref keys, ref values, ref mut weights, .. } = *self.head;
         let first = seen.start / PANEL * PANEL;
         let width = seen.end.next_multiple_of(PANEL) - first;
-        let mut shares = [0.0; MOST_ROWS];
+        let mut shares = [0.0; REGISTER_ROWS];
         // SAFETY: panels from `first` on hold `width` keys, since the tokens are at least `seen.end`; so many weights of
         // every row fit, and of values there is a row for every token that is seen.
         unsafe {
@@ -150,7 +153,7 @@ impl Work<'_> {
                 row[..visible.start].fill(0.0);
                 row[visible.end.max(visible.start)..].fill(0.0);
             }
-            let mut products = [0.0f32; MOST_ROWS * PANEL];
+            let mut products = [0.0f32; REGISTER_ROWS * PANEL];
             for column in (0..size).step_by(PANEL) {
                 let panel = values.as_ptr().add(column * tokens + seen.start * PANEL).cast();
                 let block = Block {
@@ -166,7 +169,8 @@ impl Work<'_> {
                 let columns = PANEL.min(size - column);
                 for ((row, products), share) in rows.clone().zip(products.as_chunks::<PANEL>().0).zip(shares)
                 {
-                    let out = &mut self.out[row * self.stride + column..][..columns];
+                    let place = self.column + column;
+                    let out = self.out.columns(self.row + row, place..place + columns);
                     out.iter_mut().zip(products).for_each(|(y, sum)| *y = sum * share);
                 }
             }
@@ -269,15 +273,20 @@ mod tests {
                     head.load(Rows::new(&k, count / 2, size, size), Rows::new(&v, count / 2, size, size));
                     head.load(Rows::new(&k, attended, size, size), Rows::new(&v, attended, size, size));
                     let stride = size + 3;
-                    let mut out = vec![7.0; count * stride];
-                    head.attend(Rows::new(&q, count, size, size), visible, &mut out, stride);
+                    let mut out = vec![7.0; (count + 1) * stride];
+                    // SAFETY: nobody else has the vector.
+                    unsafe {
+                        let out = RowsMut::new(&mut out, stride);
+                        head.attend(Rows::new(&q, count, size, size), visible, out, (1, 2));
+                    }
                     let want = plain(&q, &k, &v, size, visible);
                     for (row, want) in want.chunks_exact(size).enumerate() {
-                        let got = &out[row * stride..][..size];
+                        let whole = &out[(row + 1) * stride..][..stride];
+                        let got = &whole[2..2 + size];
                         let worst = got.iter().zip(want).map(|(x, y)| (f64::from(*x) - y).abs());
                         let worst = worst.fold(0.0, f64::max);
                         assert!(worst < 2e-6, "{} {count} x {size}, row {row}: {worst:e}", simd.name());
-                        assert!(out[row * stride + size..][..3].iter().all(|x| *x == 7.0));
+                        assert_eq!([whole[0], whole[1], whole[stride - 1]], [7.0; 3]);
                     }
                 }
             }
@@ -294,7 +303,10 @@ mod tests {
                 let mut head = Attention::new(simd);
                 head.load(Rows::new(k, 40, 8, 8), Rows::new(v, 40, 8, 8));
                 let mut out = vec![f32::NAN; 8];
-                head.attend(Rows::new(&q, 1, 8, 8), &|_| 0..seen, &mut out, 8);
+                // SAFETY: nobody else has the vector.
+                unsafe {
+                    head.attend(Rows::new(&q, 1, 8, 8), &|_| 0..seen, RowsMut::new(&mut out, 8), (0, 0));
+                }
                 out
             };
             let mean = |c: usize| (v[c] + v[8 + c] + v[16 + c]) / 3.0;

@@ -5,7 +5,8 @@ use super::sums::Sums;
 /// Columns of a panel, whatever the width of a register and the precision: 128 bytes a row of it.
 pub(super) const PANEL: usize = 32;
 
-/// The most rows of a block on any processor.
+/// The most rows of a block on any processor, in registers and by any multiplier.
+pub(super) const REGISTER_ROWS: usize = 12;
 pub(super) const MOST_ROWS: usize = 32;
 
 /// What multiplies a block.
@@ -18,6 +19,8 @@ pub(super) trait Multiplier {
     const ROUND: usize;
     /// How many words of what is needed next are asked for in a step.
     const AHEAD: usize;
+    /// Whether the products are whole numbers.
+    const WHOLE: bool;
 
     /// Computes `count` rows of products, at most `ROWS`: each a sum in the order of the depth.
     ///
@@ -33,6 +36,7 @@ impl<S: Sums> Multiplier for S {
     const STEP: usize = <S as Sums>::STEP;
     const ROUND: usize = 1;
     const AHEAD: usize = AHEAD;
+    const WHOLE: bool = <S as Sums>::WHOLE;
 
     #[inline(always)]
     unsafe fn multiply(block: Block, count: usize) {

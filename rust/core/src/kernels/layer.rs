@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256, __m512};
+use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::amx;
@@ -12,6 +13,7 @@ use super::product::Product;
 use super::sums::{self, Bfloats, Singles, Whole};
 use super::words::{Precision, Weights, Words};
 use super::{Rows, Simd};
+use crate::team;
 
 /// A cache line of a panel: the words of half a row of it.
 #[derive(Debug, Clone, Copy)]
@@ -106,25 +108,12 @@ impl Layer {
         );
         // Zeros would be written once more, which for wide results takes a twentieth of the time.
         let mut out = Vec::with_capacity(x.count * self.outputs);
-        let work = Work { layer: self, x, residual, out: out.as_mut_ptr() };
-        // SAFETY: the assertion, what `Rows` promises and the capacity are what the kernel asks for, and it writes every
-        // number of the result.
-        unsafe {
-            match self.product {
-                Product::Common(simd, _) => simd.run(work),
-                #[cfg(target_arch = "x86_64")]
-                Product::BfloatTiles => bfloat_tiles(&work),
-                #[cfg(target_arch = "x86_64")]
-                Product::WholeTiles => whole_tiles(&work),
-                #[cfg(target_arch = "x86_64")]
-                Product::Bfloats512 => bfloats512(&work),
-                #[cfg(target_arch = "x86_64")]
-                Product::Whole512 => whole512(&work),
-                #[cfg(target_arch = "x86_64")]
-                Product::Whole256 => whole256(&work),
-            }
-            out.set_len(x.count * self.outputs);
-        }
+        let words = Words::new(self.product, x);
+        let work = Work { layer: self, words, count: x.count, residual, out: Room(out.as_mut_ptr()) };
+        // SAFETY: the assertion, what `Rows` promises and the capacity are what `run` asks for, and no panel is in two ranges.
+        team::share(self.outputs.div_ceil(PANEL), |panels| unsafe { work.run(panels) });
+        // SAFETY: every panel was computed, and so every number of the result written.
+        unsafe { out.set_len(x.count * self.outputs) }
         out
     }
 }
@@ -152,53 +141,59 @@ fn append_panel(outputs: &[Weights], steps: usize, panels: &mut Vec<Line>) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn bfloat_tiles(work: &Work) {
+unsafe fn bfloat_tiles(work: &Work, panels: Range<usize>) {
     // SAFETY: the caller's promise, and a product of tiles is only chosen where they are permitted.
     unsafe {
         let _tiles = amx::Tiles::configure();
-        work.multiply::<__m512, amx::Bfloats>(&Words::bfloats(work.x, amx::TILE))
+        work.walk::<__m512, amx::Bfloats>(panels)
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn whole_tiles(work: &Work) {
+unsafe fn whole_tiles(work: &Work, panels: Range<usize>) {
     // SAFETY: as above.
     unsafe {
         let _tiles = amx::Tiles::configure();
-        work.multiply::<__m512, amx::Whole>(&Words::whole::<__m512>(work.x, amx::TILE))
+        work.walk::<__m512, amx::Whole>(panels)
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn bfloats512(work: &Work) {
+unsafe fn bfloats512(work: &Work, panels: Range<usize>) {
     // SAFETY: the caller's promise.
-    unsafe { work.multiply::<__m512, sums::x86::Bfloats512>(&Words::bfloats(work.x, 1)) }
+    unsafe { work.walk::<__m512, sums::x86::Bfloats512>(panels) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn whole512(work: &Work) {
+unsafe fn whole512(work: &Work, panels: Range<usize>) {
     // SAFETY: the caller's promise.
-    unsafe { work.multiply::<__m512, sums::x86::Whole512>(&Words::whole::<__m512>(work.x, 1)) }
+    unsafe { work.walk::<__m512, sums::x86::Whole512>(panels) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn whole256(work: &Work) {
+unsafe fn whole256(work: &Work, panels: Range<usize>) {
     // SAFETY: the caller's promise.
-    unsafe { work.multiply::<__m256, sums::x86::Whole256>(&Words::whole::<__m256>(work.x, 1)) }
+    unsafe { work.walk::<__m256, sums::x86::Whole256>(panels) }
 }
 
 /// One call of [`Layer::apply`], whose sizes were checked.
 struct Work<'a> {
     layer: &'a Layer,
-    x: Rows<'a>,
+    words: Words<'a>,
+    count: usize,
     residual: Option<Rows<'a>>,
-    /// Room for the result.
-    out: *mut f32,
+    out: Room,
 }
+
+/// Room for a result, of which every thread writes a part of its own.
+struct Room(*mut f32);
+
+// SAFETY: nobody reads it, and to write to it is unsafe.
+unsafe impl Sync for Room {}
 
 /// The products of a block, in cache lines.
 #[repr(align(64))]
@@ -207,61 +202,62 @@ struct Products([f32; MOST_ROWS * PANEL]);
 /// Words of the rows that are multiplied with all panels before the next rows: they stay in a core's second cache.
 const GROUP: usize = 1 << 16;
 
-impl Kernel for Work<'_> {
+/// Some panels of a call.
+struct Part<'a>(&'a Work<'a>, Precision, Range<usize>);
+
+impl Kernel for Part<'_> {
     /// # Safety
-    /// The sizes are those that [`Layer::apply`] asserts.
+    /// As [`Work::run`].
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let precision = match self.layer.product {
-            Product::Common(_, precision) => precision,
-            // These have functions of their own.
-            #[cfg(target_arch = "x86_64")]
-            Product::BfloatTiles
-            | Product::WholeTiles
-            | Product::Bfloats512
-            | Product::Whole512
-            | Product::Whole256 => return,
-        };
+        let Self(work, precision, panels) = self;
         // SAFETY: the caller's promise.
         unsafe {
             match precision {
-                Precision::Float32 => self.multiply_in_place::<V>(),
-                Precision::BFloat16 => self.multiply::<V, Bfloats<V>>(&Words::widened_bfloats(self.x)),
-                Precision::Int8 => self.multiply::<V, Whole>(&Words::whole::<V>(self.x, 1)),
+                Precision::Float32 => work.walk::<V, Singles<V>>(panels),
+                Precision::BFloat16 => work.walk::<V, Bfloats<V>>(panels),
+                Precision::Int8 => work.walk::<V, Whole>(panels),
             }
         }
     }
 }
 
 impl Work<'_> {
+    /// Computes the columns of some panels.
+    ///
     /// # Safety
-    /// As [`Kernel::run`].
-    #[inline(always)]
-    unsafe fn multiply_in_place<V: Lanes>(&self) {
-        // SAFETY: the caller's promise.
-        unsafe { self.walk::<V, Singles<V>>(self.x.data.as_ptr().cast(), self.x.stride, &[]) }
+    /// The sizes are those that [`Layer::apply`] asserts, and nobody else computes these panels.
+    unsafe fn run(&self, panels: Range<usize>) {
+        // SAFETY: the caller's promise; a product is chosen only where its instructions are.
+        unsafe {
+            match self.layer.product {
+                Product::Common(simd, precision) => simd.run(Part(self, precision, panels)),
+                #[cfg(target_arch = "x86_64")]
+                Product::BfloatTiles => bfloat_tiles(self, panels),
+                #[cfg(target_arch = "x86_64")]
+                Product::WholeTiles => whole_tiles(self, panels),
+                #[cfg(target_arch = "x86_64")]
+                Product::Bfloats512 => bfloats512(self, panels),
+                #[cfg(target_arch = "x86_64")]
+                Product::Whole512 => whole512(self, panels),
+                #[cfg(target_arch = "x86_64")]
+                Product::Whole256 => whole256(self, panels),
+            }
+        }
     }
 
     /// # Safety
-    /// As [`Kernel::run`]; the instructions of `M` exist, and the words are what they multiply.
+    /// As [`Self::run`]; the instructions of `M` exist.
     #[inline(always)]
-    unsafe fn multiply<V: Lanes, M: Multiplier>(&self, words: &Words) {
+    unsafe fn walk<V: Lanes, M: Multiplier>(&self, columns: Range<usize>) {
+        let (words, stride) = (self.words.rows(), self.words.stride);
+        let (most, count, depth) = (M::ROWS, self.count, self.layer.steps);
         assert!(
-            words.rows().len() == self.x.count.next_multiple_of(M::ROUND) * words.stride
-                && words.stride == self.layer.steps * M::STEP
-                && self.layer.steps.is_multiple_of(M::ROUND),
+            (count == 0 || (count.next_multiple_of(M::ROUND) - 1) * stride + depth * M::STEP <= words.len())
+                && depth.is_multiple_of(M::ROUND)
+                && self.words.scales.len() == if M::WHOLE { count } else { 0 },
             "the words of rows do not fit the weights"
         );
-        // SAFETY: the caller's promise.
-        unsafe { self.walk::<V, M>(words.rows().as_ptr(), words.stride, &words.scales) }
-    }
-
-    /// # Safety
-    /// As [`Kernel::run`]; the instructions of `M` exist, and with the number of rows rounded up to a multiple of
-    /// `M::ROUND`, which `steps` is, rows of `steps` groups can be read, `stride` apart.
-    #[inline(always)]
-    unsafe fn walk<V: Lanes, M: Multiplier>(&self, rows: *const u32, stride: usize, scales: &[(f32, f32)]) {
-        let (most, count, depth) = (M::ROWS, self.x.count, self.layer.steps);
         let group = (GROUP / (depth * M::STEP) / most).max(1) * most;
         let panels = self.layer.panels.as_ptr().cast::<u32>();
         let mut products = Products([0.0; MOST_ROWS * PANEL]);
@@ -274,7 +270,7 @@ impl Work<'_> {
                 let row = (end - begin) * index / blocks;
                 begin + row.next_multiple_of(M::ROUND).min(end - begin)
             };
-            for column in (0..self.layer.outputs).step_by(PANEL) {
+            for column in columns.clone().map(|panel| panel * PANEL) {
                 for index in 0..blocks {
                     let (row, next) = (boundary(index), boundary(index + 1));
                     // SAFETY: the rows lie below `count` and the panel inside the panels; there is room for
@@ -282,7 +278,7 @@ impl Work<'_> {
                     unsafe {
                         let panel = panels.add(column * depth);
                         let block = Block {
-                            rows: rows.add(row * stride),
+                            rows: words.as_ptr().add(row * stride),
                             row_stride: stride,
                             depth,
                             panel,
@@ -293,81 +289,78 @@ impl Work<'_> {
                             out_stride: PANEL,
                         };
                         M::multiply(block, next - row);
-                        if let Some(scales) = scales.get(row..next) {
-                            self.unquantize::<V>(products, scales, column);
-                        }
-                        self.finish::<V>(products, row..next, column);
+                        self.finish::<V, M>(products, row..next, column);
                     }
                 }
             }
         }
     }
 
-    /// Sums of whole numbers -> the numbers that they stand for.
+    /// Sums -> results: what whole numbers stand for, bias, activation and residual.
     ///
     /// # Safety
-    /// As [`Kernel::run`]; the column exists.
+    /// As [`Self::run`]; the rows and columns exist.
     #[inline(always)]
-    unsafe fn unquantize<V: Lanes>(&self, products: &mut [f32], scales: &[(f32, f32)], column: usize) {
-        for (products, (scale, zero)) in products.as_chunks_mut::<PANEL>().0.iter_mut().zip(scales) {
-            // SAFETY: every place is a whole register, of the products and of what each column has.
-            unsafe {
-                let (scale, less) = (number::<V>(*scale), number::<V>(-zero));
-                for place in (0..PANEL).step_by(V::WIDTH) {
-                    let at = products.as_mut_ptr().add(place);
-                    let total = V::load(self.layer.totals.as_ptr().add(column + place));
-                    let worth = V::load(self.layer.scales.as_ptr().add(column + place)).mul(scale);
-                    V::load(at).whole().add_product(less, total).mul(worth).store(at);
-                }
-            }
-        }
-    }
-
-    /// Bias, activation and residual.
-    ///
-    /// # Safety
-    /// As [`Kernel::run`]; the rows and columns exist.
-    #[inline(always)]
-    unsafe fn finish<V: Lanes>(&self, products: &[f32], rows: std::ops::Range<usize>, column: usize) {
+    unsafe fn finish<V: Lanes, M: Multiplier>(
+        &self,
+        products: &mut [f32],
+        rows: Range<usize>,
+        column: usize,
+    ) {
         // SAFETY: the caller's promise.
         unsafe {
-            with_curve!(self.layer.activation, |curve| self.finish_with::<V>(products, rows, column, curve))
+            with_curve!(self.layer.activation, |curve| {
+                self.finish_with::<V, M>(products, rows, column, curve)
+            })
         }
     }
 
+    /// A register of columns after the other, so that what belongs to a column is loaded once.
     #[inline(always)]
-    unsafe fn finish_with<V: Lanes>(
+    unsafe fn finish_with<V: Lanes, M: Multiplier>(
         &self,
-        products: &[f32],
-        rows: std::ops::Range<usize>,
+        products: &mut [f32],
+        rows: Range<usize>,
         column: usize,
         curve: impl Curve,
     ) {
-        let columns = PANEL.min(self.layer.outputs - column);
-        for (row, products) in rows.zip(products.as_chunks::<PANEL>().0) {
-            // SAFETY: `PANEL` products and biases can be read, and `columns` numbers of the residual and of the result,
-            // where only so many are touched.
+        let Layer { bias, scales, totals, outputs, .. } = self.layer;
+        let (products, _) = products.as_chunks_mut::<PANEL>();
+        let columns = PANEL.min(outputs - column);
+        for place in (0..PANEL).step_by(V::WIDTH) {
+            // SAFETY: every place is a whole register, of the products and of what each column has; of the residual and the
+            // result, where there are only `columns` numbers, no register is touched that is not whole.
             unsafe {
-                let out = self.out.add(row * self.layer.outputs + column);
-                let residual = self.residual.map(|r| r.data.as_ptr().add(row * r.stride + column));
-                let mut values = [0.0; PANEL];
-                for place in (0..PANEL).step_by(V::WIDTH) {
-                    let bias = V::load(self.layer.bias.as_ptr().add(column + place));
-                    let mut value = curve.at(V::load(products.as_ptr().add(place)).add(bias));
+                let of_columns = |values: &[f32]| V::load(values.as_ptr().add(column + place));
+                let (bias, scale, total) = (of_columns(bias), of_columns(scales), of_columns(totals));
+                for (row, products) in rows.clone().zip(&mut *products) {
+                    let at = products.as_mut_ptr().add(place);
+                    let mut value = V::load(at);
+                    if M::WHOLE {
+                        let (one, zero) = self.words.scales[row];
+                        let worth = scale.mul(number(one));
+                        value = value.whole().add_product(number(-zero), total).mul(worth);
+                    }
+                    value = curve.at(value.add(bias));
                     if columns < PANEL {
-                        value.store(values.as_mut_ptr().add(place));
+                        value.store(at);
                         continue;
                     }
-                    if let Some(residual) = residual {
-                        value = value.add(V::load(residual.add(place)));
+                    if let Some(r) = self.residual {
+                        value = value.add(V::load(r.data.as_ptr().add(row * r.stride + column + place)));
                     }
-                    value.store(out.add(place));
+                    value.store(self.out.0.add(row * outputs + column + place));
                 }
-                if columns < PANEL {
-                    for (place, value) in values[..columns].iter().enumerate() {
-                        *out.add(place) = value + residual.map_or(0.0, |residual| *residual.add(place));
-                    }
-                }
+            }
+        }
+        if columns == PANEL {
+            return;
+        }
+        for (row, products) in rows.zip(products) {
+            for (place, value) in products[..columns].iter().enumerate() {
+                let residual = self.residual.map_or(0.0, |r| r.data[row * r.stride + column + place]);
+                // SAFETY: the result has so many columns.
+                unsafe { *self.out.0.add(row * outputs + column + place) = value + residual }
             }
         }
     }

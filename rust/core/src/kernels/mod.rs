@@ -31,13 +31,14 @@ pub(crate) use gate::gate;
 pub(crate) use halves::widen;
 pub(crate) use layer::Layer;
 pub(crate) use panels::Panels;
-pub(crate) use product::instructions;
-pub(crate) use rows::Rows;
+pub(crate) use product::{fastest, instructions};
+pub(crate) use rows::{Rows, RowsMut};
 pub use words::Precision;
 
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
+use crate::threads::default_threads;
 
 /// Vector instructions that this processor has: to hold one is the proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +96,8 @@ impl Simd {
         paths.into_iter().map(Self).collect()
     }
 
-    fn choose() -> Result<Self> {
+    /// The fastest, or what the environment variable `CHANDELIER_SIMD` names.
+    pub(crate) fn choose() -> Result<Self> {
         let mut available = Simd::available();
         match std::env::var_os(VARIABLE) {
             None => Ok(available[0]),
@@ -111,6 +113,15 @@ impl Simd {
                 })
             }
         }
+    }
+
+    /// Those that multiply float32, which tiles do not.
+    fn without_tiles(self) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == Path::Amx {
+            return Self(Path::Avx512);
+        }
+        self
     }
 
     /// Whether the system lets this process use them: to ask changes what it keeps for a signal, so only who names them or
@@ -142,10 +153,10 @@ impl Simd {
     }
 }
 
-/// The instructions that encoders compute with, chosen once for the process: as [`Cpu::detect`] chooses.
+/// The instructions that encoders compute with, chosen once for the process: as [`Simd::choose`] chooses.
 ///
 /// # Errors
-/// As [`Cpu::detect`].
+/// As [`Simd::choose`].
 pub(crate) fn selected() -> Result<Simd> {
     static SELECTED: OnceLock<Simd> = OnceLock::new();
     match SELECTED.get() {
@@ -160,7 +171,7 @@ pub(crate) fn selected() -> Result<Simd> {
 /// How much of the processor a call may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cpu {
-    /// Threads, the calling one among them; they live as long as the call.
+    /// Threads, the calling one among them, as far as other calls of the process leave cores free; they live as long as the call.
     pub threads: usize,
     /// The instructions.
     pub simd: Simd,
@@ -170,22 +181,14 @@ pub struct Cpu {
 const VARIABLE: &str = "CHANDELIER_SIMD";
 
 impl Cpu {
-    /// All cores that the process may use and the fastest instructions, or those that the environment variable
-    /// `CHANDELIER_SIMD` names.
+    /// As many threads as [`default_threads`] says and the fastest instructions of float32, or those that the environment
+    /// variable `CHANDELIER_SIMD` names; for `amx` those of AVX-512, since tiles do not multiply float32.
     ///
     /// # Errors
-    /// [`Error::Argument`] if it names what this processor does not have.
+    /// [`Error::Argument`] if it names what this processor does not have, and as [`default_threads`].
     pub fn detect() -> Result<Self> {
-        let simd = Simd::choose()?;
-        Ok(Self { threads: default_threads(), simd })
+        Ok(Self { threads: default_threads()?, simd: Simd::choose()?.without_tiles() })
     }
-}
-
-/// The number of threads to use when the caller does not say: what the process might use (affinity and cgroup) when it
-/// first asked. To ask takes 40 microseconds, as long as MaxSim over a few documents.
-pub fn default_threads() -> usize {
-    static THREADS: OnceLock<usize> = OnceLock::new();
-    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// For tests: numbers in -1..1 of no regular pattern.

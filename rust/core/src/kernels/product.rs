@@ -34,7 +34,7 @@ impl Product {
             (Path::Amx, Precision::BFloat16) if amx::is_permitted() => return Self::BfloatTiles,
             (Path::Amx, Precision::Int8) if amx::is_permitted() => return Self::WholeTiles,
             // Float32, and what the system does not permit.
-            (Path::Amx, _) => return Self::choose(Simd(Path::Avx512), precision),
+            (Path::Amx, _) => return Self::choose(simd.without_tiles(), precision),
             (Path::Avx512, Precision::Int8) if is_x86_feature_detected!("avx512vnni") => {
                 return Self::Whole512;
             }
@@ -54,6 +54,29 @@ impl Product {
             #[cfg(target_arch = "x86_64")]
             Self::BfloatTiles | Self::WholeTiles => amx::TILE,
             _ => 1,
+        }
+    }
+
+    /// The instructions of all that stands around the products.
+    pub(super) fn simd(self) -> Simd {
+        // The others are chosen only where there are these.
+        match self {
+            Self::Common(simd, _) => simd,
+            #[cfg(target_arch = "x86_64")]
+            Self::BfloatTiles | Self::WholeTiles | Self::Bfloats512 | Self::Whole512 => Simd(Path::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Self::Whole256 => Simd(Path::Avx2),
+        }
+    }
+
+    /// Whether the processor has an instruction for just this, rather than for steps that make it up.
+    fn is_of_its_own(self) -> bool {
+        match self {
+            Self::Common(..) => false,
+            #[cfg(target_arch = "x86_64")]
+            Self::Whole256 => false,
+            #[cfg(target_arch = "x86_64")]
+            Self::BfloatTiles | Self::WholeTiles | Self::Bfloats512 | Self::Whole512 => true,
         }
     }
 
@@ -79,7 +102,42 @@ fn has_fast_bfloats() -> bool {
     is_x86_feature_detected!("avx512bf16") && vendor.ebx.to_le_bytes() == *b"Auth"
 }
 
+/// The precision in which a model encodes fastest, of those that find what float32 finds.
+///
+/// int8 and bfloat16 both do, by the table of `make bench-quality` in README.md, and each is faster by half or more where the
+/// processor has an instruction for it. Made up of several it gains less than a tenth, or loses: not worth the rounding.
+pub(crate) fn fastest(simd: Simd) -> Precision {
+    let reduced = [Precision::Int8, Precision::BFloat16].into_iter();
+    let mut fast = reduced.filter(|precision| Product::choose(simd, *precision).is_of_its_own());
+    fast.next().unwrap_or(Precision::Float32)
+}
+
 /// The instructions that multiply in a precision.
 pub(crate) fn instructions(simd: Simd, precision: Precision) -> &'static str {
     Product::choose(simd, precision).name()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_precision_is_fast_by_an_instruction_of_its_own() {
+        for simd in Simd::available() {
+            let names = [Precision::Int8, Precision::BFloat16].map(|precision| instructions(simd, precision));
+            let wanted = match names {
+                ["amx" | "avx512vnni", _] => Precision::Int8,
+                [_, "avx512bf16"] => Precision::BFloat16,
+                _ => Precision::Float32,
+            };
+            assert_eq!(fastest(simd), wanted, "{simd:?}: {names:?}");
+        }
+    }
+
+    #[test]
+    fn without_such_instructions_nothing_is_rounded() {
+        for simd in Simd::available().into_iter().filter(|simd| !["amx", "avx512"].contains(&simd.name())) {
+            assert_eq!(fastest(simd), Precision::Float32, "{simd:?}");
+        }
+    }
 }

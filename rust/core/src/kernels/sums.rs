@@ -17,6 +17,8 @@ pub(super) trait Sums: Copy {
     const ROWS: usize;
     /// Words of a row that a step takes.
     const STEP: usize;
+    /// Whether the sums are whole numbers.
+    const WHOLE: bool = false;
     /// A group of a row, for every column.
     type Shared: Copy;
     /// A group of every column.
@@ -124,6 +126,7 @@ impl Sums for Whole {
     const WIDTH: usize = 4;
     const ROWS: usize = 4;
     const STEP: usize = 1;
+    const WHOLE: bool = true;
     type Shared = [u8; 4];
     type Columns = [[i8; 4]; 4];
 
@@ -165,95 +168,70 @@ impl Sums for Whole {
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
     use std::arch::x86_64::*;
+    use std::mem::transmute;
 
     use super::Sums;
+
+    /// Implements [`Sums`] for an instruction of AVX-512 that multiplies words; what it adds them up in is all that differs.
+    macro_rules! sums512 {
+        ($name:ident, whole: $whole:literal, $zero:ident, $add:expr, $store:expr) => {
+            impl Sums for $name {
+                const WIDTH: usize = 16;
+                const ROWS: usize = 12;
+                const STEP: usize = 1;
+                const WHOLE: bool = $whole;
+                type Shared = __m512i;
+                type Columns = __m512i;
+
+                #[inline(always)]
+                unsafe fn zero() -> Self {
+                    // SAFETY: as above.
+                    Self(unsafe { $zero() })
+                }
+
+                #[inline(always)]
+                unsafe fn share(from: *const u32) -> __m512i {
+                    // SAFETY: as above.
+                    unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+                }
+
+                #[inline(always)]
+                unsafe fn load(from: *const u32) -> __m512i {
+                    // SAFETY: as above.
+                    unsafe { _mm512_loadu_si512(from.cast()) }
+                }
+
+                #[inline(always)]
+                unsafe fn add(self, x: __m512i, w: __m512i) -> Self {
+                    // SAFETY: as above.
+                    Self(unsafe { $add(self.0, x, w) })
+                }
+
+                #[inline(always)]
+                unsafe fn store(self, to: *mut u32) {
+                    // SAFETY: as above.
+                    unsafe { $store(to.cast(), self.0) }
+                }
+            }
+        };
+    }
 
     /// Pairs of bfloat16 by one instruction, 32 products each: AVX-512 with BF16.
     #[derive(Clone, Copy)]
     pub(in crate::kernels) struct Bfloats512(__m512);
 
-    impl Sums for Bfloats512 {
-        const WIDTH: usize = 16;
-        const ROWS: usize = 12;
-        const STEP: usize = 1;
-        type Shared = __m512i;
-        type Columns = __m512i;
-
-        #[inline(always)]
-        unsafe fn zero() -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm512_setzero_ps() })
-        }
-
-        #[inline(always)]
-        unsafe fn share(from: *const u32) -> __m512i {
-            // SAFETY: as above.
-            unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
-        }
-
-        #[inline(always)]
-        unsafe fn load(from: *const u32) -> __m512i {
-            // SAFETY: as above.
-            unsafe { _mm512_loadu_si512(from.cast()) }
-        }
-
-        #[inline(always)]
-        unsafe fn add(self, x: __m512i, w: __m512i) -> Self {
-            // SAFETY: as above; the types are two names of the same 64 bytes.
-            unsafe {
-                let [x, w] = [x, w].map(|bits| std::mem::transmute::<__m512i, __m512bh>(bits));
-                Self(_mm512_dpbf16_ps(self.0, x, w))
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, to: *mut u32) {
-            // SAFETY: as above.
-            unsafe { _mm512_storeu_ps(to.cast(), self.0) }
-        }
-    }
+    // The words are the same 64 bytes by another name.
+    sums512!(
+        Bfloats512, whole: false, _mm512_setzero_ps,
+        |sum, x, w| _mm512_dpbf16_ps(sum, transmute::<__m512i, __m512bh>(x), transmute::<__m512i, __m512bh>(w)),
+        _mm512_storeu_ps
+    );
 
     /// Fours of whole numbers by one instruction, 64 products each: AVX-512 with VNNI.
     #[derive(Clone, Copy)]
     pub(in crate::kernels) struct Whole512(__m512i);
 
-    impl Sums for Whole512 {
-        const WIDTH: usize = 16;
-        const ROWS: usize = 12;
-        const STEP: usize = 1;
-        type Shared = __m512i;
-        type Columns = __m512i;
-
-        #[inline(always)]
-        unsafe fn zero() -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm512_setzero_si512() })
-        }
-
-        #[inline(always)]
-        unsafe fn share(from: *const u32) -> __m512i {
-            // SAFETY: as above.
-            unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
-        }
-
-        #[inline(always)]
-        unsafe fn load(from: *const u32) -> __m512i {
-            // SAFETY: as above.
-            unsafe { _mm512_loadu_si512(from.cast()) }
-        }
-
-        #[inline(always)]
-        unsafe fn add(self, x: __m512i, w: __m512i) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm512_dpbusd_epi32(self.0, x, w) })
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, to: *mut u32) {
-            // SAFETY: as above.
-            unsafe { _mm512_storeu_si512(to.cast(), self.0) }
-        }
-    }
+    sums512!(Whole512, whole: true, _mm512_setzero_si512, _mm512_dpbusd_epi32, _mm512_storeu_si512);
 
     /// Fours of whole numbers as 16-bit ones, 16 products an instruction: AVX2. A register holds two sums a column.
     #[derive(Clone, Copy)]
@@ -263,6 +241,7 @@ pub(super) mod x86 {
         const WIDTH: usize = 4;
         const ROWS: usize = 6;
         const STEP: usize = 1;
+        const WHOLE: bool = true;
         type Shared = __m256i;
         type Columns = __m256i;
 

@@ -1,6 +1,9 @@
 //! Weights and rows as words: one float32, two bfloat16, or four whole numbers.
 
+use std::borrow::Cow;
+
 use super::lanes::{Kernel, Lanes};
+use super::product::Product;
 use super::{Rows, Simd};
 
 /// What weights are kept in and rows are multiplied in; sums, biases and all that follows are float32.
@@ -59,16 +62,16 @@ impl Kernel for Weigh<'_> {
             Precision::Float32 => weights.words.iter_mut().zip(row).for_each(|(word, x)| *word = x.to_bits()),
             Precision::BFloat16 => pairs(row, &mut weights.words),
             Precision::Int8 => {
-                let mut row = row.to_vec();
-                // SAFETY: the caller's promise.
-                let gain = unsafe { turn::<V>(&mut row) };
-                let Extent { least, most, doubt } = extent(&row);
+                let mut turned = vec![0.0; row.len()];
+                // SAFETY: the caller's promise, and that the vector is as long as the row.
+                let (gain, extent) = unsafe { (turn::<V>(row, &mut turned), extent::<V>(&turned)) };
+                let Extent { least, most, doubt } = extent;
                 let largest = most.max(-least);
                 let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
                 let mut bytes = vec![0u8; 4 * weights.words.len()];
                 bytes
                     .iter_mut()
-                    .zip(&row)
+                    .zip(&turned)
                     .for_each(|(byte, x)| *byte = (x * inverse + ROUND).to_bits() as u8);
                 fours(&bytes, &mut weights.words);
                 weights.scale = largest / 127.0 / gain + doubt;
@@ -92,89 +95,89 @@ fn pairs(row: &[f32], words: &mut [u32]) {
     for (word, [low, high]) in words.iter_mut().zip(pairs) {
         *word = rounded(*low) >> 16 | rounded(*high);
     }
-    if let ([x], Some(word)) = (last, words.last_mut()) {
+    if let ([x], Some(word)) = (last, words.get_mut(pairs.len())) {
         *word = rounded(*x) >> 16;
     }
 }
 
-/// Rows as words, and for whole numbers what each row's are worth.
-pub(super) struct Words {
-    words: Vec<u32>,
-    /// Where they begin: at a cache line.
+/// Rows as the words that a product multiplies, and for whole numbers what each row's are worth.
+pub(super) struct Words<'a> {
+    words: Cow<'a, [u32]>,
+    /// Where they begin: at a cache line, unless they are the rows themselves.
     start: usize,
-    /// Words of a row.
+    /// Words from one row to the next.
     pub(super) stride: usize,
     /// Of each row the value of 1 and the number that stands for 0.
     pub(super) scales: Vec<(f32, f32)>,
 }
 
-impl Words {
-    /// Zeros for rows of as many groups, both rounded up to a multiple of `round`.
-    #[inline(always)]
-    fn room(rows: usize, groups: usize, round: usize) -> Self {
-        let stride = groups.next_multiple_of(round);
-        let len = rows.next_multiple_of(round) * stride;
-        let words = vec![0; len + LINE - 1];
+impl<'a> Words<'a> {
+    /// Both rows and the words of a row are filled up with zeros to a multiple of what the product rounds to.
+    pub(super) fn new(product: Product, x: Rows<'a>) -> Self {
+        if let Product::Common(_, Precision::Float32) = product {
+            let words = bytemuck::cast_slice(x.data).into();
+            return Self { words, start: 0, stride: x.stride, scales: Vec::new() };
+        }
+        let groups = match product {
+            // The same numbers as float32, with a zero behind an odd number of them.
+            Product::Common(_, Precision::BFloat16) => x.width.next_multiple_of(2),
+            #[cfg(target_arch = "x86_64")]
+            Product::BfloatTiles | Product::Bfloats512 => x.width.div_ceil(2),
+            _ => x.width.div_ceil(4),
+        };
+        let stride = groups.next_multiple_of(product.round());
+        let len = x.count.next_multiple_of(product.round()) * stride;
+        let mut words = vec![0; len + LINE - 1];
         let start = words.as_ptr().align_offset(4 * LINE).min(LINE - 1);
-        let mut all = Self { words, start, stride, scales: Vec::new() };
-        all.words.truncate(start + len);
-        all
+        words.truncate(start + len);
+        let mut scales = Vec::new();
+        let convert = Convert { product, x, stride, words: &mut words[start..], scales: &mut scales };
+        // SAFETY: the kernel asks for nothing but the instructions.
+        unsafe { product.simd().run(convert) }
+        Self { words: words.into(), start, stride, scales }
     }
 
     /// One row after the other, those of zeros at the end among them.
-    #[inline(always)]
     pub(super) fn rows(&self) -> &[u32] {
         &self.words[self.start..]
-    }
-
-    #[inline(always)]
-    fn rows_mut(&mut self) -> std::slice::ChunksExactMut<'_, u32> {
-        self.words[self.start..].chunks_exact_mut(self.stride)
-    }
-
-    /// Pairs of bfloat16.
-    #[inline(always)]
-    pub(super) fn bfloats(x: Rows, round: usize) -> Self {
-        let mut all = Self::room(x.count, x.width.div_ceil(2), round);
-        for (index, words) in all.rows_mut().take(x.count).enumerate() {
-            pairs(x.row(index), words);
-        }
-        all
-    }
-
-    /// The same numbers as float32, with a zero behind an odd number of them.
-    #[inline(always)]
-    pub(super) fn widened_bfloats(x: Rows) -> Self {
-        let mut all = Self::room(x.count, x.width.next_multiple_of(2), 1);
-        for (index, words) in all.rows_mut().enumerate() {
-            words.iter_mut().zip(x.row(index)).for_each(|(word, x)| *word = rounded(*x));
-        }
-        all
-    }
-
-    /// Fours of whole numbers.
-    ///
-    /// # Safety
-    /// The instructions of `V` exist.
-    #[inline(always)]
-    pub(super) unsafe fn whole<V: Lanes>(x: Rows, round: usize) -> Self {
-        let mut all = Self::room(x.count, x.width.div_ceil(4), round);
-        let (mut bytes, mut turned) = (vec![0; 4 * all.stride], vec![0.0; x.width]);
-        let mut scales = Vec::with_capacity(x.count);
-        for (index, words) in all.rows_mut().take(x.count).enumerate() {
-            turned.copy_from_slice(x.row(index));
-            // SAFETY: the caller's promise.
-            unsafe { turn::<V>(&mut turned) };
-            scales.push(quantize(&turned, &mut bytes));
-            fours(&bytes, words);
-        }
-        all.scales = scales;
-        all
     }
 }
 
 /// Words of a cache line.
 const LINE: usize = 16;
+
+struct Convert<'a> {
+    product: Product,
+    x: Rows<'a>,
+    stride: usize,
+    words: &'a mut [u32],
+    scales: &'a mut Vec<(f32, f32)>,
+}
+
+impl Kernel for Convert<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(self) {
+        let Self { product, x, stride, words, scales } = self;
+        let (mut bytes, mut turned) = (vec![0; 4 * stride], vec![0.0; x.width]);
+        for (index, words) in words.chunks_exact_mut(stride).take(x.count).enumerate() {
+            match product {
+                Product::Common(_, Precision::BFloat16) => {
+                    words.iter_mut().zip(x.row(index)).for_each(|(word, x)| *word = rounded(*x));
+                }
+                #[cfg(target_arch = "x86_64")]
+                Product::BfloatTiles | Product::Bfloats512 => pairs(x.row(index), words),
+                _ => {
+                    // SAFETY: the caller's promise, and that the vector is as long as a row.
+                    unsafe {
+                        turn::<V>(x.row(index), &mut turned);
+                        scales.push(quantize::<V>(&turned, &mut bytes));
+                    }
+                    fours(&bytes, words);
+                }
+            }
+        }
+    }
+}
 
 /// The bits of the nearest bfloat16, ties to even, as a float32; NaN stays NaN.
 #[inline(always)]
@@ -190,34 +193,62 @@ fn rounded(x: f32) -> u32 {
 /// is returned: the error of whole numbers is a quarter, for some additions.
 ///
 /// # Safety
-/// The instructions of `V` exist.
+/// The instructions of `V` exist; both rows are as long as each other.
 #[inline(always)]
-unsafe fn turn<V: Lanes>(row: &mut [f32]) -> f32 {
+unsafe fn turn<V: Lanes>(row: &[f32], turned: &mut [f32]) -> f32 {
     let run = 1 << row.len().trailing_zeros().min(7);
     // Runs that fill no register of any processor are small enough to be left alone.
     if run < 16 {
+        turned.copy_from_slice(row);
         return 1.0;
     }
-    // SAFETY: the row is a multiple of 16 long, and so whole registers.
+    // SAFETY: the rows are a multiple of 16 long, and so whole registers; what is turned in one go is at most a run.
     unsafe {
-        for register in row.chunks_exact_mut(V::WIDTH) {
-            V::load(register.as_ptr()).turned().store(register.as_mut_ptr());
+        for place in (0..row.len()).step_by(V::WIDTH) {
+            V::load(row.as_ptr().add(place)).turned().store(turned.as_mut_ptr().add(place));
         }
-        let mut half = V::WIDTH;
-        while half < run {
-            for pair in row.chunks_exact_mut(2 * half) {
-                let (first, second) = pair.split_at_mut(half);
-                for place in (0..half).step_by(V::WIDTH) {
-                    let (first, second) = (first.as_mut_ptr().add(place), second.as_mut_ptr().add(place));
-                    let (x, y) = (V::load(first), V::load(second));
-                    x.add(y).store(first);
-                    x.sub(y).store(second);
-                }
-            }
-            half *= 2;
+        let mut part = V::WIDTH;
+        while part < run {
+            part *= match run / part {
+                2 => turn_parts::<V, 2>(turned, part),
+                4 => turn_parts::<V, 4>(turned, part),
+                _ => turn_parts::<V, 8>(turned, part),
+            };
         }
     }
     run as f32
+}
+
+/// Turns every `N` parts that follow each other as if each were one number; gives `N`.
+///
+/// # Safety
+/// The instructions of `V` exist; parts are whole registers.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // counted loops are unrolled whole, and the parts stay in registers
+unsafe fn turn_parts<V: Lanes, const N: usize>(row: &mut [f32], part: usize) -> usize {
+    for parts in row.chunks_exact_mut(N * part) {
+        for place in (0..part).step_by(V::WIDTH) {
+            // SAFETY: each of the parts has a register at this place.
+            unsafe {
+                let mut all = [V::zero(); N];
+                for n in 0..N {
+                    all[n] = V::load(parts.as_ptr().add(n * part + place));
+                }
+                for bit in 0..N.ilog2() {
+                    for n in 0..N {
+                        let other = n | 1 << bit;
+                        if other != n {
+                            (all[n], all[other]) = (all[n].add(all[other]), all[n].sub(all[other]));
+                        }
+                    }
+                }
+                for n in 0..N {
+                    all[n].store(parts.as_mut_ptr().add(n * part + place));
+                }
+            }
+        }
+    }
+    N
 }
 
 /// How far the numbers of a row reach to both sides of 0.
@@ -228,21 +259,30 @@ struct Extent {
     doubt: f32,
 }
 
+/// # Safety
+/// The instructions of `V` exist.
 #[inline(always)]
-fn extent(row: &[f32]) -> Extent {
-    const LANES: usize = 32;
-    let (mut least, mut most, mut doubt) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
-    let (chunks, rest) = row.as_chunks::<LANES>();
-    let mut last = [0.0; LANES];
-    last[..rest.len()].copy_from_slice(rest);
-    for chunk in chunks.iter().chain([&last]) {
-        for lane in 0..LANES {
-            let x = chunk[lane];
-            least[lane] = if x < least[lane] { x } else { least[lane] };
-            most[lane] = if x > most[lane] { x } else { most[lane] };
-            doubt[lane] += x * 0.0;
+unsafe fn extent<V: Lanes>(row: &[f32]) -> Extent {
+    let whole = row.len() / V::WIDTH * V::WIDTH;
+    // Zeros change nothing; 16 is the widest register.
+    let mut rest = [0.0; 16];
+    rest[..row.len() - whole].copy_from_slice(&row[whole..]);
+    let mut ends = [[0.0; 16]; 3];
+    // SAFETY: whole registers are read where there are so many numbers.
+    unsafe {
+        let [mut least, mut most, mut doubt] = [V::zero(); 3];
+        let mut see = |x: V| {
+            least = x.min(least);
+            most = x.max(most);
+            doubt = doubt.add_product(x, V::zero());
+        };
+        for place in (0..whole).step_by(V::WIDTH) {
+            see(V::load(row.as_ptr().add(place)));
         }
+        see(V::load(rest.as_ptr()));
+        [least, most, doubt].iter().zip(&mut ends).for_each(|(end, to)| end.store(to.as_mut_ptr()));
     }
+    let [least, most, doubt] = ends;
     Extent {
         least: least.iter().fold(0.0, |a: f32, b| a.min(*b)),
         most: most.iter().fold(0.0, |a: f32, b| a.max(*b)),
@@ -252,9 +292,13 @@ fn extent(row: &[f32]) -> Extent {
 
 /// A row as bytes between its least number, or 0, and its largest, or 0; 0 itself is exact. Gives the value of 1 and the
 /// byte that stands for 0. A row that is not finite is worth NaN.
+///
+/// # Safety
+/// The instructions of `V` exist.
 #[inline(always)]
-fn quantize(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
-    let Extent { least, most, doubt } = extent(row);
+unsafe fn quantize<V: Lanes>(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
+    // SAFETY: the caller's promise.
+    let Extent { least, most, doubt } = unsafe { extent::<V>(row) };
     let scale = (most - least) / 255.0;
     if scale == 0.0 {
         bytes.fill(0);

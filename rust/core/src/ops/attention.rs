@@ -6,7 +6,8 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::{composed, fused, rows, simd, timed};
 use crate::batch::Batch;
-use crate::kernels;
+use crate::kernels::{self, RowsMut};
+use crate::team;
 
 /// Which tokens of its own text a token may see, besides that nobody sees those behind the text's first `attended`:
 /// the mask tokens of an expanded query get rows of their own and are seen by nobody.
@@ -118,20 +119,24 @@ impl CustomOp3 for Attention<'_> {
         {
             candle_core::bail!("attention of {:?}: got {sizes:?} rows of {}", self.heads, q.width)
         }
+        let (simd, each) = (simd()?, query / key_value);
         let mut out = vec![0.0; q.count * q.width];
-        let mut head = kernels::Attention::new(simd()?);
-        for (start, rows, attended) in self.batch.texts().filter(|(_, rows, _)| *rows > 0) {
-            let visible = |row| self.mask.visible(row, attended);
-            for shared in 0..key_value {
-                let column = shared * size;
-                head.load(k.part(start, attended, column, size), v.part(start, attended, column, size));
-                let each = query / key_value;
-                for column in (shared * each..(shared + 1) * each).map(|head| head * size) {
-                    let queries = q.part(start, rows, column, size);
-                    head.attend(queries, &visible, &mut out[start * q.width + column..], q.width);
+        let results = RowsMut::new(&mut out, q.width);
+        team::share(key_value, |heads| {
+            let mut head = kernels::Attention::new(simd);
+            for (start, rows, attended) in self.batch.texts().filter(|(_, rows, _)| *rows > 0) {
+                let visible = |row| self.mask.visible(row, attended);
+                for shared in heads.clone() {
+                    let column = shared * size;
+                    head.load(k.part(start, attended, column, size), v.part(start, attended, column, size));
+                    for column in (shared * each..(shared + 1) * each).map(|head| head * size) {
+                        let queries = q.part(start, rows, column, size);
+                        // SAFETY: every head has columns of its own, and is computed by one thread.
+                        unsafe { head.attend(queries, &visible, results, (start, column)) }
+                    }
                 }
             }
-        }
+        });
         Ok((CpuStorage::F32(out), q_layout.shape().clone()))
     }
 }
