@@ -24,7 +24,8 @@ def maxsim(query: npt.ArrayLike, documents: Matrices, *, subset: npt.ArrayLike |
     """Score documents against one query: for each query row the best document row, summed.
 
     Every core that the process may use takes part, or as many threads as `CHANDELIER_THREADS` says, with the widest
-    instructions there are, or those that `CHANDELIER_SIMD` (`"amx"`, `"avx512"`, `"avx2"`, `"neon"`, `"portable"`) names.
+    instructions there are, or those that `CHANDELIER_SIMD` (`"avx512"`, `"avx2"`, `"neon"`, `"portable"`; `"amx"` is
+    AVX-512 here) names.
     Products are summed in float32 and in the order of a row, so neither threads nor neighbours change a bit of a score;
     for unit rows it is within `1e-5 * tokens` of float64's.
 
