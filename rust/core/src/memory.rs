@@ -1,6 +1,8 @@
 //! Memory for large tables, on Linux in huge pages where the system has them: filling a table of 46 MB then takes 23 page
 //! faults instead of 11,000.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 /// Has the allocator keep what a batch leaves for the next one.
 ///
 /// glibc gives freed memory back to the system when more of it is free in one piece than twice the largest block that was
@@ -8,9 +10,11 @@
 /// large block that nobody touched, two system calls, says what is large here. Other allocators are as they were.
 pub(crate) fn keep_freed() {
     const LARGE: usize = 16 << 20;
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    // Hidden, because a block that nobody uses need not be asked for.
-    ONCE.call_once(|| drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE))));
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.swap(true, Ordering::Relaxed) {
+        // Hidden, because a block that nobody uses need not be asked for.
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
+    }
 }
 
 /// An empty vector with room for `len` values.

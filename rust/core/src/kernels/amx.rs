@@ -4,7 +4,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::block::{Block, Multiplier, PANEL};
 
@@ -23,8 +23,17 @@ pub(super) fn exists() -> bool {
 /// Whether this process may use them. Linux wants to be asked, since tiles are 8 KiB more to keep for a thread; it
 /// refuses if it is too old, if a sandbox does, or if a thread's stack for signals is too small for them.
 pub(super) fn is_permitted() -> bool {
-    static PERMITTED: OnceLock<bool> = OnceLock::new();
-    *PERMITTED.get_or_init(|| exists() && ask())
+    const UNKNOWN: u8 = u8::MAX;
+    // No `OnceLock`: a child that is forked while another thread fills it would wait for that thread forever.
+    static PERMITTED: AtomicU8 = AtomicU8::new(UNKNOWN);
+    match PERMITTED.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let is_permitted = exists() && ask();
+            PERMITTED.store(is_permitted.into(), Ordering::Relaxed);
+            is_permitted
+        }
+        known => known == 1,
+    }
 }
 
 #[cfg(target_os = "linux")]

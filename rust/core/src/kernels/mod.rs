@@ -35,7 +35,7 @@ pub(crate) use product::{fastest, instructions};
 pub(crate) use rows::{Rows, RowsMut};
 pub use words::Precision;
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
 use crate::threads::default_threads;
@@ -116,7 +116,7 @@ impl Simd {
     }
 
     /// Those that multiply float32, which tiles do not.
-    fn without_tiles(self) -> Self {
+    pub(crate) fn without_tiles(self) -> Self {
         #[cfg(target_arch = "x86_64")]
         if self.0 == Path::Amx {
             return Self(Path::Avx512);
@@ -158,14 +158,17 @@ impl Simd {
 /// # Errors
 /// As [`Simd::choose`].
 pub(crate) fn selected() -> Result<Simd> {
-    static SELECTED: OnceLock<Simd> = OnceLock::new();
-    match SELECTED.get() {
-        Some(simd) => Ok(*simd),
-        None => Ok(*SELECTED.get_or_init({
-            let simd = Simd::choose()?;
-            move || simd
-        })),
+    /// One more than their place among those available. No `OnceLock`: a child that is forked while another thread fills
+    /// it would wait for that thread forever.
+    static SELECTED: AtomicUsize = AtomicUsize::new(0);
+    let available = Simd::available();
+    if let Some(place) = SELECTED.load(Ordering::Relaxed).checked_sub(1) {
+        return Ok(available[place]);
     }
+    let simd = Simd::choose()?;
+    let place = available.iter().position(|known| *known == simd).unwrap_or_default();
+    SELECTED.store(place + 1, Ordering::Relaxed);
+    Ok(simd)
 }
 
 /// How much of the processor a call may use.

@@ -1,6 +1,6 @@
 //! Rotary position embedding.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
@@ -55,11 +55,18 @@ impl Rope {
 
     /// A table of at least so many positions.
     fn table(&self, positions: usize) -> Arc<Table> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        if table.cos.len() < positions * self.frequencies.len() {
-            *table = Arc::new(Table::new(positions.next_power_of_two(), &self.frequencies));
+        // Nobody waits: a child that is forked while another thread holds the lock finds it held for ever, and goes without.
+        let known = self.table.try_lock().map(|table| table.clone()).unwrap_or_default();
+        if known.cos.len() >= positions * self.frequencies.len() {
+            return known;
         }
-        table.clone()
+        let table = Arc::new(Table::new(positions.next_power_of_two(), &self.frequencies));
+        if let Ok(mut kept) = self.table.try_lock()
+            && kept.cos.len() < table.cos.len()
+        {
+            *kept = table.clone();
+        }
+        table
     }
 }
 
