@@ -67,7 +67,8 @@ impl Kernel for Weigh<'_> {
                 let (gain, extent) = unsafe { (turn::<V>(row, &mut turned), extent::<V>(&turned)) };
                 let Extent { least, most, doubt } = extent;
                 let largest = most.max(-least);
-                let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+                // Weights too small to divide by are zero.
+                let inverse = Some(127.0 / largest).filter(|inverse| inverse.is_finite()).unwrap_or(0.0);
                 let mut bytes = vec![0u8; 4 * weights.words.len()];
                 bytes
                     .iter_mut()
@@ -300,11 +301,12 @@ unsafe fn quantize<V: Lanes>(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
     // SAFETY: the caller's promise.
     let Extent { least, most, doubt } = unsafe { extent::<V>(row) };
     let scale = (most - least) / 255.0;
-    if scale == 0.0 {
+    let inverse = 1.0 / scale;
+    // Numbers that differ by less than 1e-36 are one number.
+    if !inverse.is_finite() {
         bytes.fill(0);
         return (doubt, 0.0);
     }
-    let inverse = 1.0 / scale;
     let zero = (-least * inverse).round();
     for (byte, x) in bytes.iter_mut().zip(row) {
         // Rounding may have moved the zero, and with it the ends, by a half.

@@ -217,3 +217,27 @@ fn rows_and_weights_of_zeros_give_the_bias() {
         }
     }
 }
+
+#[test]
+fn rows_too_small_to_divide_by_are_zero_and_not_nan() {
+    let (inputs, outputs) = (64, 33);
+    for (simd, small) in Simd::available().into_iter().flat_map(|simd| [1e-37, 1e-42].map(|x| (simd, x))) {
+        for precision in [Precision::Float32, Precision::BFloat16, Precision::Int8] {
+            let [weights, x] = [7, 8].map(|seed| numbers(seed, outputs * inputs));
+            let tiny = |values: &[f32]| values.iter().map(|value| value * small).collect::<Vec<_>>();
+            for (weights, x) in
+                [(weights.clone(), tiny(&x)), (tiny(&weights), x.clone()), (tiny(&weights), tiny(&x))]
+            {
+                let rows: Vec<&[f32]> = weights.chunks_exact(inputs).collect();
+                let layer = Layer::pack(simd, precision, &rows, None, Activation::Identity, Vec::new());
+                let got = layer.apply(Rows::new(&x, outputs, inputs, inputs), None);
+                let largest = got.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
+                assert!(
+                    largest < 1e-35 && got.iter().all(|value| value.is_finite()),
+                    "{} {precision:?} {small}",
+                    simd.name()
+                );
+            }
+        }
+    }
+}
