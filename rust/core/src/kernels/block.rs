@@ -109,27 +109,28 @@ impl Block {
             for (index, base) in bases.iter_mut().enumerate() {
                 *base = self.rows.add((3 * index).min(R - 1) * self.row_stride);
             }
+            // The last step of each leads to where nothing is read or written, maybe beyond what there is.
             let mut panel = self.panel.add(first);
             let mut ahead = self.ahead;
             for _ in 0..self.depth {
                 prefetch(ahead);
                 ahead = ahead.wrapping_add(AHEAD);
                 let columns = [S::load(panel), S::load(panel.add(S::WIDTH))];
-                panel = panel.add(PANEL);
+                panel = panel.wrapping_add(PANEL);
                 for r in 0..R {
                     let x = S::share(bases[r / 3].add(offsets[r % 3]));
                     sums[r][0] = sums[r][0].add(x, columns[0]);
                     sums[r][1] = sums[r][1].add(x, columns[1]);
                 }
                 for base in &mut bases {
-                    *base = base.add(S::STEP);
+                    *base = base.wrapping_add(S::STEP);
                 }
             }
             let mut out = self.out.add(first);
             for r in 0..R {
                 sums[r][0].store(out);
                 sums[r][1].store(out.add(S::WIDTH));
-                out = out.add(self.out_stride);
+                out = out.wrapping_add(self.out_stride);
             }
         }
     }
