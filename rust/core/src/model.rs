@@ -11,7 +11,7 @@ use crate::checkpoint::{self, Format, Knobs, Provenance, Spec, TokenizerFiles};
 use crate::device::{Compute, Device, Dtype};
 use crate::encoder::{self, Encoder};
 use crate::error::{Error, Result};
-use crate::kernels::{Cpu, Simd};
+use crate::kernels::{self, Cpu};
 use crate::maxsim::top_k;
 use crate::memory;
 use crate::multivectors::MultiVectors;
@@ -355,7 +355,7 @@ impl ColBert {
     }
 
     fn cpu(&self) -> Result<Cpu> {
-        Ok(Cpu { threads: self.threads, simd: Simd::choose()? })
+        Ok(Cpu { threads: self.threads, simd: kernels::selected()?.without_tiles() })
     }
 
     /// The text of a prompt, for queries or for documents.

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 /// Says how many threads to use where the caller does not.
 const VARIABLE: &str = "CHANDELIER_THREADS";
 
-/// The number of threads to use where the caller does not say: what the environment variable `CHANDELIER_THREADS` says now,
-/// else what the process might use (affinity and the cgroup's quota) when it first asked.
+/// The number of threads to use where the caller does not say: what the environment variable `CHANDELIER_THREADS` says now if it
+/// is set and not empty, else what the process might use (affinity and the cgroup's quota) when it first asked.
 ///
 /// ```
 /// assert!(chandelier::default_threads()? >= 1);
@@ -18,8 +18,11 @@ const VARIABLE: &str = "CHANDELIER_THREADS";
 /// # Errors
 /// [`Error::Argument`] if the variable is no whole number of at least 1.
 pub fn default_threads() -> Result<usize> {
-    let Some(value) = std::env::var_os(VARIABLE) else { return Ok(available()) };
-    let number = value.to_str().and_then(|text| text.parse().ok()).filter(|n| (1..1 << 31).contains(n));
+    let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
+        return Ok(available());
+    };
+    let digits = value.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = digits.and_then(|text| text.parse().ok()).filter(|n| (1..1 << 31).contains(n));
     number.ok_or_else(|| {
         let wanted = "a whole number from 1 to 2147483647, or no such variable for all cores";
         Error::argument(VARIABLE, format!("{value:?}"), wanted)

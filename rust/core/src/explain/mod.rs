@@ -7,7 +7,7 @@ pub use spans::{WeightedSpan, readable_spans, weighted_spans};
 pub use texts::{ExplainedText, TextExplanation};
 
 use crate::error::{Error, Result};
-use crate::kernels::{Panels, Simd};
+use crate::kernels::{self, Panels};
 
 /// What the MaxSim of one query and one document is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +50,7 @@ pub struct Match {
 pub fn explain(query: &[f32], document: &[f32], dim: usize) -> Result<Explanation> {
     let query_rows = checked_rows("query", query, dim)?;
     let document_rows = checked_rows("document", document, dim)?;
-    let panels = Panels::pack(Simd::choose()?, document, dim);
+    let panels = Panels::pack(kernels::selected()?.without_tiles(), document, dim);
     let mut products = vec![0.0; query_rows * panels.stride()];
     if !panels.products(query, &mut products) {
         let wanted = "values of moderate size, unit rows say";
