@@ -254,7 +254,7 @@ def test_the_environment_says_how_many_threads(goldens: Path) -> None:
     assert ask(goldens, "7") == ("3\n7 7\n5\n", REFUSED.format('"0"'))
 
 
-@pytest.mark.parametrize("value", ["", "0", "-1", "two", "1.5", " 2", "2147483648", "9" * 30, "\udcff"])
+@pytest.mark.parametrize("value", ["0", "-1", "+2", "two", "1.5", " 2", "2147483648", "9" * 30, "\udcff"])
 def test_an_environment_that_says_no_number_is_refused(goldens: Path, value: str) -> None:
     shown = '"\\xFF"' if value == "\udcff" else f'"{value}"'
     assert ask(goldens, value) == ("3\n", REFUSED.format(shown))
@@ -265,6 +265,7 @@ def test_the_cores_that_the_process_may_use_are_the_default(goldens: Path) -> No
     allowed = os.sched_getaffinity(0)
     assert ask(goldens, None, str(min(allowed)))[0] == "3\n1 1\n5\n"
     everywhere = ask(goldens, None)[0].split()[1]
+    assert ask(goldens, "")[0].split()[1] == everywhere, "an empty variable is none"
     assert 1 <= int(everywhere) <= len(allowed)  # a cgroup may leave less
 
 
