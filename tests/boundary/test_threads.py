@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -177,6 +179,51 @@ def test_a_forked_child_encodes_even_of_a_busy_parent(goldens: Path, dtype: str)
     command = [sys.executable, "-W", "ignore", "-c", FORKS, str(checkpoint), dtype]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "all\n"), done.stderr
+
+
+FORKS_OF_LONG = """
+import os, signal, sys, threading, time
+from chandelier import ColBERT
+model = ColBERT(sys.argv[1], document_length=131072, threads=1)
+text = "ship " * 32768
+begun = time.thread_time()
+model.tokenize_documents([text])
+tokenized = time.thread_time() - begun
+
+# It tokenizes, computes the angles of 131,072 positions, and attends for long; how far it is, its own clock tells.
+encoder = threading.Thread(target=model.encode_documents, args=([text],), daemon=True)
+encoder.start()
+worked = time.pthread_getcpuclockid(encoder.ident)
+children = []
+for number in range(20):
+    while time.clock_gettime(worked) < tokenized * number / 5:
+        time.sleep(0.0005)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        code = 1
+        try:
+            code = 0 if model.encode_documents(["hi"]) else 3
+        finally:
+            os._exit(code)
+    children.append(child)
+assert encoder.is_alive()
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children], flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs fork and the clock of a thread")
+def test_a_child_forked_while_angles_are_computed_does_not_wait_for_them(goldens: Path, tmp_path: Path) -> None:
+    """Its parent's thread is not in the child: what that one had locked stays locked. -14: it hung."""
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(goldens / "h_modernbert_v5" / "checkpoint", checkpoint)
+    config = json.loads((checkpoint / "config.json").read_text())
+    far = {"max_position_embeddings": 131072, "num_attention_heads": 1}  # a wide head has many angles a position
+    (checkpoint / "config.json").write_text(json.dumps({**config, **far}))
+    command = [sys.executable, "-W", "ignore", "-c", FORKS_OF_LONG, str(checkpoint)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{[0] * 20}\n"), done.stderr
 
 
 CROWD = """
