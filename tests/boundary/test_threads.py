@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -179,10 +181,56 @@ def test_a_forked_child_encodes_even_of_a_busy_parent(goldens: Path, dtype: str)
     assert (done.returncode, done.stdout) == (0, "all\n"), done.stderr
 
 
+FORKS_OF_LONG = """
+import os, signal, sys, threading, time
+from chandelier import ColBERT
+model = ColBERT(sys.argv[1], document_length=131072, threads=1)
+text = "ship " * 32768
+begun = time.thread_time()
+model.tokenize_documents([text])
+tokenized = time.thread_time() - begun
+
+# It tokenizes, computes the angles of 131,072 positions, and attends for long; how far it is, its own clock tells.
+encoder = threading.Thread(target=model.encode_documents, args=([text],), daemon=True)
+encoder.start()
+worked = time.pthread_getcpuclockid(encoder.ident)
+children = []
+for number in range(20):
+    while time.clock_gettime(worked) < tokenized * number / 5:
+        time.sleep(0.0005)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        code = 1
+        try:
+            code = 0 if model.encode_documents(["hi"]) else 3
+        finally:
+            os._exit(code)
+    children.append(child)
+assert encoder.is_alive()
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children], flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs fork and the clock of a thread")
+def test_a_child_forked_while_angles_are_computed_does_not_wait_for_them(goldens: Path, tmp_path: Path) -> None:
+    """Its parent's thread is not in the child: what that one had locked stays locked. -14: it hung."""
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(goldens / "h_modernbert_v5" / "checkpoint", checkpoint)
+    config = json.loads((checkpoint / "config.json").read_text())
+    far = {"max_position_embeddings": 131072, "num_attention_heads": 1}  # a wide head has many angles a position
+    (checkpoint / "config.json").write_text(json.dumps({**config, **far}))
+    command = [sys.executable, "-W", "ignore", "-c", FORKS_OF_LONG, str(checkpoint)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{[0] * 20}\n"), done.stderr
+
+
 CROWD = """
 import os, sys, threading, time
 from chandelier import ColBERT, build_info, maxsim, pool_tokens
-model = ColBERT(sys.argv[1], threads=4)
+threads, callers, which = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+model = ColBERT(sys.argv[1], threads=threads)
 texts = ["ships and rocks, fog and lamps " * 20] * 60
 rows = model.encode_documents(texts)
 calls = [
@@ -191,32 +239,46 @@ calls = [
     lambda: [model.similarity(rows, rows) for _ in range(5)],
     lambda: pool_tokens(rows, 2),
 ]
-CALLERS = 6
-begin = threading.Barrier(CALLERS)
+if which == "encode":
+    calls = calls[:1]
+begin = threading.Barrier(callers)
 
 def caller(number):
     begin.wait()
     for turn in range(4):
         calls[(number + turn) % len(calls)]()
 
-callers = [threading.Thread(target=caller, args=(number,)) for number in range(CALLERS)]
+each_caller = [threading.Thread(target=caller, args=(number,)) for number in range(callers)]
 before = most = len(os.listdir("/proc/self/task"))
-for each in callers:
+for each in each_caller:
     each.start()
-while any(each.is_alive() for each in callers):
+while any(each.is_alive() for each in each_caller):
     most = max(most, len(os.listdir("/proc/self/task")))
     time.sleep(0.001)
-print(most - before - CALLERS)
+print(most - before - callers)
 """
+
+
+def helpers_of_a_crowd(goldens: Path, cores: int, threads: int, callers: int, which: str) -> int:
+    """How many threads there were at most beside the callers, where `CHANDELIER_THREADS` says `cores`."""
+    folder = goldens / "a_bert_pylate" / "checkpoint"
+    command = [sys.executable, "-c", CROWD, str(folder), str(threads), str(callers), which]
+    environment = {**os.environ, "CHANDELIER_THREADS": str(cores)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    return int(done.stdout)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_calls_at_once_have_no_more_helpers_than_one(goldens: Path) -> None:
     """Six callers of four threads each would start eighteen."""
-    command = [sys.executable, "-c", CROWD, str(goldens / "a_bert_pylate" / "checkpoint")]
-    environment = {**os.environ, "CHANDELIER_THREADS": "4"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
-    assert 0 <= int(done.stdout) <= 3
+    assert 0 <= helpers_of_a_crowd(goldens, cores=4, threads=4, callers=6, which="every call") <= 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_calls_share_all_cores_or_what_one_asks_for_if_that_is_more(goldens: Path) -> None:
+    """Counted against two, each of two callers would keep the other's helper away; against one core, all helpers."""
+    assert helpers_of_a_crowd(goldens, cores=4, threads=2, callers=2, which="encode") >= 2
+    assert helpers_of_a_crowd(goldens, cores=1, threads=4, callers=1, which="encode") >= 3
 
 
 ASK = """
