@@ -72,7 +72,7 @@ bench-encode: .venv/package .venv/tools .venv/weights
 	cargo build --release --locked -p chandelier --example peak
 	$(BIN)/python tests/benchmarks/bench_encode.py --peak target/release/examples/peak $(OPTIONS)
 
-profile: .venv/weights
+profile: .venv/tools .venv/weights
 	cargo build --release --locked -p chandelier --example peak --example profile
 	mkdir -p target/profile
 	$(BIN)/python tests/goldens/build_minilm.py --spec tests/goldens/r_minilm_real/build_minilm.json --out target/profile/minilm
