@@ -7,9 +7,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from encode_cases import Setting  # benchmarks are scripts, importable from their folder only
 
 MATHS = ("maxsim", "maxsim_float16", "maxsim_ragged", "top_k", "maxsim_matrix")
 
@@ -78,7 +82,7 @@ def test_a_result_off_its_reference_ends_the_run(command: list[str], tmp_path: P
     ],
 )
 def test_no_difference_passes(benchmarks: Path, found: tuple[np.ndarray, ...]) -> None:
-    from maths_worker import worst_gap  # benchmarks are scripts, importable from their folder only
+    from maths_worker import worst_gap
 
     wanted = (np.array([1.0, 2.0]),)
     assert worst_gap(wanted, wanted) == 0
@@ -199,10 +203,41 @@ def test_a_goal_is_reached_missed_or_not_judged(benchmarks: Path) -> None:
     assert outcome(Goal("speed", ["ours", "reduced"], "peer", 4.0), found, None).reached
     assert outcome(Goal("query", ["ours"], "peer", 0.5), found, None).reached
     assert outcome(Goal("query", ["ours", "reduced"], "peer", 0.39), found, None).reached is False
+    fastest = outcome(Goal("query", ["ours", "reduced"], "peer", 0.45), found, None)
+    assert fastest.reached
+    assert "reduced / peer" in fastest.text
     assert outcome(Goal("speed", ["ours"], "peer", None, "with AMX"), found, None).reached is None
     scaling = Goal("speed", ["ours"], "peer", 2.5, if_scaling=True)
     assert outcome(scaling, found, 1.3).reached is None
     assert outcome(scaling, found, 2.6).reached is False
+
+
+def setting(tmp_path: Path, *flags: str) -> Setting:
+    """A setting of a machine with these flags, to look at what its cases are: nothing is started."""
+    from encode_cases import Setting
+
+    models = {name: tmp_path / name for name in ("minilm", "bert", "modernbert")}
+    return Setting(tmp_path, models, tmp_path, Path("python"), Path("python"), 2, flags)
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize(
+    ("flags", "int8", "bfloat16"),
+    [
+        ((), None, None),
+        (("avx2", "avx_vnni"), None, None),
+        (("avx512f", "avx512_vnni", "avx512_bf16"), 2.0, None),
+        (("avx512f", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8"), 4.0, 2.2),
+    ],
+)
+def test_goals_of_reduced_precision_hang_on_the_instructions(
+    tmp_path: Path, flags: tuple[str, ...], int8: float | None, bfloat16: float | None
+) -> None:
+    from encode_cases import case
+
+    limits = {goal.of[0]: goal.limit for goal in case("minilm", setting(tmp_path, *flags), 600).goals}
+    assert limits["chandelier int8"] == int8
+    assert limits["chandelier bfloat16"] == bfloat16
 
 
 @pytest.mark.parametrize("backbone", ["bert", "modernbert"])
