@@ -10,6 +10,8 @@ from typing import Any
 from harness import HERE
 
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
+# How many texts are padded to one length for a peer: of fewer texts fewer, or padding would be half of its work.
+BATCH = {"minilm": 32, "bert": 8, "modernbert": 4}
 REDUCED = (f"chandelier {BFLOAT16}", f"chandelier {INT8}")
 
 
@@ -22,12 +24,14 @@ class Side:
         dtype: What it computes in: float32 rows have to equal chandelier's, others to resemble them.
         threads: How many it may use.
         command: Starts it.
+        batch: How many texts are padded to one length for it, if they are.
     """
 
     name: str
     dtype: str
     threads: int
     command: list[str | Path]
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,19 +110,15 @@ class Setting:
         assert self.onnx_python
         graph = self.graphs / f"{dtype}.onnx"
         script: list[str | Path] = [self.onnx_python, HERE / "peer_onnxruntime.py", graph, self.models["minilm"]]
-        command = [*script, self.work, "--threads", str(self.threads)]
-        return Side(f"ONNX Runtime {dtype}", dtype, self.threads, command)
+        command = [*script, self.work, "--batch", str(BATCH["minilm"]), "--threads", str(self.threads)]
+        return Side(f"ONNX Runtime {dtype}", dtype, self.threads, command, BATCH["minilm"])
 
     def torch(self, model: str, dtype: str) -> Side:
-        """transformers' own model on torch.
-
-        Of fewer texts fewer make a batch, or padding would be half of its work.
-        """
+        """transformers' own model on torch."""
         assert self.torch_python
-        batch = {"minilm": 32, "bert": 8, "modernbert": 4}[model]
         script: list[str | Path] = [self.torch_python, HERE / "peer_torch.py", self.models[model], self.work]
-        command = [*script, "--dtype", dtype, "--batch", str(batch), "--threads", str(self.threads)]
-        return Side(f"torch {dtype}", dtype, self.threads, command)
+        command = [*script, "--dtype", dtype, "--batch", str(BATCH[model]), "--threads", str(self.threads)]
+        return Side(f"torch {dtype}", dtype, self.threads, command, BATCH[model])
 
     def pylate(self) -> Side:
         """PyLate on MiniLM, in float32."""
