@@ -59,7 +59,8 @@ lint: .venv/package .venv/tools
 	cargo fmt --manifest-path rust/fuzz/Cargo.toml --check
 	cargo fmt --manifest-path rust/elsewhere/Cargo.toml --check
 	cargo clippy --release --locked --workspace --all-targets --features chandelier/hub -- -D warnings
-	for other in fuzz elsewhere; do cargo metadata --locked --format-version 1 --manifest-path rust/$$other/Cargo.toml >/dev/null; done
+	cargo metadata --locked --format-version 1 --manifest-path rust/fuzz/Cargo.toml >/dev/null
+	cargo check --locked --tests --manifest-path rust/elsewhere/Cargo.toml --target-dir target/elsewhere
 	tree=$$(cargo tree --locked -p chandelier -e normal,build --prefix none); ! grep -i '^pyo3' <<<"$$tree"
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -71,7 +72,7 @@ bench-encode: .venv/package .venv/tools .venv/weights
 	cargo build --release --locked -p chandelier --example peak
 	$(BIN)/python tests/benchmarks/bench_encode.py --peak target/release/examples/peak $(OPTIONS)
 
-profile: .venv/weights
+profile: .venv/tools .venv/weights
 	cargo build --release --locked -p chandelier --example peak --example profile
 	mkdir -p target/profile
 	$(BIN)/python tests/goldens/build_minilm.py --spec tests/goldens/r_minilm_real/build_minilm.json --out target/profile/minilm

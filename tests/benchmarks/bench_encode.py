@@ -25,6 +25,7 @@ from encode_cases import CASES, DRAWN, FLOAT32, Case, Setting, Side, case, gflop
 from encode_report import closing, heading, outcomes, report
 from harness import BUILD, HERE, Worker, checkpoint, cores, environment, machine, peak, refuse_debug
 from hosts_environments import Environments
+from padding import added
 
 FOLDER = BUILD / "encode"
 QUERIES = 100
@@ -130,7 +131,8 @@ def measure(of: Case, work: Path, rounds: int, peak_command: str | None) -> dict
         else:
             found = measure_turns(of, work, rounds, figures, reference)
     counts = {"documents": of.documents, "tokens": statistics.mean(lengths), "texts": corpus.digest(texts["documents"])}
-    return {**counts, **found, "found": figures.found, "peaks": figures.peaks}
+    padding = {side.name: added(lengths, side.batch) for side in of.sides if side.batch and of.kind == "documents"}
+    return {**counts, **found, "padding": padding, "found": figures.found, "peaks": figures.peaks}
 
 
 def measure_turns(of: Case, work: Path, rounds: int, figures: Rounds, reference: Worker) -> dict[str, Any]:

@@ -102,6 +102,9 @@ def report(of: Case, result: dict[str, Any]) -> str:
     texts = f"{result['documents']} texts of {result['tokens']:.1f} tokens ({result['texts']})"
     what = of.title if of.kind == "one_query" else f"{of.title}; {texts}"
     lines = ["", what, table(result["found"], result["gaps"])]
+    if result["padding"]:
+        shares = ", ".join(f"{side} {share:.0%}" for side, share in result["padding"].items())
+        lines.append(f"  padding adds to the tokens of {shares}")
     for threads, found in result["peaks"].items():
         if found:
             rates = [spread([p[rate] for p in found]) for rate in ("gflop_per_s", "gflop_per_cpu_s")]

@@ -12,6 +12,7 @@ def main() -> None:
     parser.add_argument("graph")
     parser.add_argument("model", help="the checkpoint, for its tokenizer")
     parser.add_argument("work")
+    parser.add_argument("--batch", type=int, required=True, help="texts that are padded to one length")
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
     work = Work(args.work)
@@ -51,7 +52,7 @@ def main() -> None:
 
     from padding import batch, batches, kept_rows
 
-    documents = [(b.texts, feeds(b.ids, b.mask)) for b in batches(texts["documents"], 32)]
+    documents = [(b.texts, feeds(b.ids, b.mask)) for b in batches(texts["documents"], args.batch)]
     queries = [feeds(*batch(texts["queries"], [i])[1:]) for i in range(len(texts["queries"]))]
 
     def encode_documents() -> list[Any]:

@@ -222,6 +222,20 @@ def test_the_table_says_what_auto_may_take(minilm_checkpoint: Path, monkeypatch:
     assert report.endswith("Within 0.005 of float32: float32, bfloat16, int8.")
 
 
+@pytest.mark.parametrize(
+    ("cost", "within"), [(-0.02, "float32, int8"), (-0.006, "float32, int8"), (-0.004, "float32, bfloat16, int8")]
+)
+def test_what_costs_more_is_not_for_auto(cost: float, within: str) -> None:
+    from bench_quality import Option, figures, report
+
+    ndcg = np.array([1.0, 0.6, 0.9, 0.7])
+    options = [("float32", 0.0), ("bfloat16", cost), ("int8", 0.01)]
+    found: dict[str, Any] = {"rows": figures([Option(name, ndcg + by, 8, 4) for name, by in options])}
+    found |= {"name": "a set", "digest": "0", "queries": 4, "documents": 4, "cut": 0.0}
+    whole = {"machine": {"cpu": "a processor"}, "kernels": "some", "versions": ["1"], "dim": 128, "sets": [found]}
+    assert report(whole).endswith(f"Within 0.005 of float32: {within}.")
+
+
 def test_a_machine_without_apt_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from quality_sets import fetch
 

@@ -6,10 +6,17 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+from chandelier import ColBERT
+
+if TYPE_CHECKING:
+    from encode_cases import Setting  # benchmarks are scripts, importable from their folder only
 
 MATHS = ("maxsim", "maxsim_float16", "maxsim_ragged", "top_k", "maxsim_matrix")
 
@@ -78,7 +85,7 @@ def test_a_result_off_its_reference_ends_the_run(command: list[str], tmp_path: P
     ],
 )
 def test_no_difference_passes(benchmarks: Path, found: tuple[np.ndarray, ...]) -> None:
-    from maths_worker import worst_gap  # benchmarks are scripts, importable from their folder only
+    from maths_worker import worst_gap
 
     wanted = (np.array([1.0, 2.0]),)
     assert worst_gap(wanted, wanted) == 0
@@ -199,10 +206,86 @@ def test_a_goal_is_reached_missed_or_not_judged(benchmarks: Path) -> None:
     assert outcome(Goal("speed", ["ours", "reduced"], "peer", 4.0), found, None).reached
     assert outcome(Goal("query", ["ours"], "peer", 0.5), found, None).reached
     assert outcome(Goal("query", ["ours", "reduced"], "peer", 0.39), found, None).reached is False
+    fastest = outcome(Goal("query", ["ours", "reduced"], "peer", 0.45), found, None)
+    assert fastest.reached
+    assert "reduced / peer" in fastest.text
     assert outcome(Goal("speed", ["ours"], "peer", None, "with AMX"), found, None).reached is None
     scaling = Goal("speed", ["ours"], "peer", 2.5, if_scaling=True)
     assert outcome(scaling, found, 1.3).reached is None
     assert outcome(scaling, found, 2.6).reached is False
+
+
+def setting(tmp_path: Path, *flags: str) -> Setting:
+    """A setting of a machine with these flags, to look at what its cases are: nothing is started."""
+    from encode_cases import Setting
+
+    models = {name: tmp_path / name for name in ("minilm", "bert", "modernbert")}
+    return Setting(tmp_path, models, tmp_path, Path("python"), Path("python"), 2, flags)
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize(
+    ("flags", "int8", "bfloat16"),
+    [
+        ((), None, None),
+        (("avx2", "avx_vnni"), None, None),
+        (("avx512f", "avx512_vnni", "avx512_bf16"), 2.0, None),
+        (("avx512f", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8"), 4.0, 2.2),
+    ],
+)
+def test_goals_of_reduced_precision_hang_on_the_instructions(
+    tmp_path: Path, flags: tuple[str, ...], int8: float | None, bfloat16: float | None
+) -> None:
+    from encode_cases import case
+
+    limits = {goal.of[0]: goal.limit for goal in case("minilm", setting(tmp_path, *flags), 600).goals}
+    assert limits["chandelier int8"] == int8
+    assert limits["chandelier bfloat16"] == bfloat16
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_padding_is_counted_as_it_is_made() -> None:
+    from padding import added, batches
+
+    lengths = [3, 9, 1, 4, 5]
+    texts = [{"ids": [7] * length, "attended": length} for length in lengths]
+    made = batches(texts, 2)
+    assert [batch.texts for batch in made] == [[1, 4], [3, 0], [2]]
+    assert sum(batch.ids.size for batch in made) == 27
+    assert sum(batch.mask.sum() for batch in made) == 22
+    assert added(lengths, 2) == pytest.approx(5 / 22)
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize("name", ["minilm", "bert", "modernbert"])
+def test_padding_is_a_small_part_of_what_a_peer_computes(tmp_path: Path, minilm: ColBERT, name: str) -> None:
+    """With the texts of a whole run; 32 of the 24 texts of ModernBERT would be all of them, padded to the longest."""
+    import corpus
+    from bench_encode import PARTS
+    from encode_cases import case
+    from padding import added
+
+    of = case(name, setting(tmp_path), 600 // PARTS.get(name, 1))
+    lengths = [len(tokens.ids) for tokens in minilm.tokenize_documents(corpus.documents(of.documents))]
+    peers = [side for side in of.sides if side.batch]
+    assert len(peers) == {"minilm": 3, "bert": 2, "modernbert": 2}[name]
+    for side in peers:
+        assert side.command[side.command.index("--batch") + 1] == str(side.batch)
+        assert added(lengths, side.batch) < 0.15, side.name
+        print(f"{side.name}: {added(lengths, side.batch):.3f}")
+
+
+def test_the_report_says_how_much_padding_adds(tmp_path: Path, benchmarks: Path) -> None:
+    from encode_cases import case
+    from encode_report import report
+
+    found = {"chandelier float32": {"speed": [2.0], "speed_cpu": [1.0]}}
+    result = {"documents": 2, "tokens": 3.0, "texts": "0", "found": found, "gaps": {}, "peaks": {}, "padding": {}}
+    of = replace(case("bert", setting(tmp_path), 2), goals=[])
+    assert "padding" not in report(of, result)
+    assert "  padding adds to the tokens of torch float32 12%" in report(
+        of, result | {"padding": {"torch float32": 0.123}}
+    )
 
 
 @pytest.mark.parametrize("backbone", ["bert", "modernbert"])

@@ -102,6 +102,25 @@ def test_large_texts_are_few_at_once(tiny: ColBERT, monkeypatch: pytest.MonkeyPa
     assert source.taken == 4
 
 
+@pytest.mark.parametrize(
+    ("length", "threads", "portion"),
+    [
+        (1, 2, 4096),
+        (2_000, 2, (32 << 20) // (2_000 + 180 * 32 * 4) + 1),  # its characters, and as many rows as it may have
+        (2_000, 4, (32 << 20) // (2_000 + 180 * 32 * 4) + 1),
+        (2_000, 8, (64 << 20) // (2_000 + 180 * 32 * 4) + 1),
+    ],
+)
+def test_a_portion_is_4096_texts_or_32_mib_or_8_a_thread(
+    goldens: Path, length: int, threads: int, portion: int
+) -> None:
+    model = ColBERT(goldens / "a_bert_pylate" / "checkpoint", threads=threads)
+    assert (model.document_length, model.dim) == (180, 32)
+    source = Counted("a" * length for _ in range(10_000))
+    next(model.encode_documents_iter(source))
+    assert source.taken == portion
+
+
 def test_portions_are_bounded_by_number_and_size() -> None:
     assert [len(portion) for portion in portions(range(1100), lambda item: 0, 512)] == [512, 512, 76]
     assert list(portions([1, 2, 3], lambda item: PORTION_BYTES, 512)) == [[1, 2], [3]]
