@@ -370,8 +370,9 @@ class ColBERT:
     ) -> Iterator[Float32Array]:
         """Encode a stream of documents, of any length, in memory that does not grow with it.
 
-        Texts are taken on the thread that asks for rows, as many as are encoded at once (4,096, or fewer that take 32
-        MiB with their rows, or 8 MiB a thread), when the rows of those before have been given out. For a bar, wrap the
+        Texts are taken on the thread that asks for rows, when the rows of those before have been given out: as many as
+        are encoded at once, 4,096 or fewer, which may take 32 MiB with their rows, or 8 MiB a thread if that is more.
+        While one is tokenised, which it is to its end, it takes about a hundred times its size. For a bar, wrap the
         texts in tqdm.
 
         Args:
