@@ -66,8 +66,22 @@ def lost(store: WeaviateStore, documents: Sequence[Document]) -> list[str]:
     return [each.id for each in missed(missed(missed(documents, 32), 512), 10_000)]
 
 
-def check_whole(store: WeaviateStore, documents: Sequence[Document]) -> None:
-    """Asserts that all are there once, as they were given, for every way to find them."""
+def check_found(store: WeaviateStore, documents: Sequence[Document]) -> int:
+    """Asserts that their own vectors find them all, but for a few that Weaviate's graph has lost the way to.
+
+    Those, seen after one of some hundred kills, `verify` finds and mends. Returns how many.
+    """
+    missing = lost(store, documents)
+    if not missing:
+        return 0
+    assert len(missing) <= max(5, len(documents) // 100), "stored, and not indexed"
+    assert set(missing) <= set(store.verify(repair=True).repaired), "not mended"
+    assert lost(store, documents) == [], "mended, and not indexed"
+    return len(missing)
+
+
+def check_whole(store: WeaviateStore, documents: Sequence[Document]) -> int:
+    """Asserts that all are there once, as they were given, for every way to find them; returns as `check_found`."""
     there = list(store.iterate(with_vectors=True))
     assert len({each.id for each in there}) == len(there), "doubled"
     assert sorted(each.id for each in there) == sorted(each.id for each in documents), "lost"
@@ -76,7 +90,7 @@ def check_whole(store: WeaviateStore, documents: Sequence[Document]) -> None:
         assert (each.text, each.metadata) == (given[each.id].text, given[each.id].metadata)
         assert np.array_equal(each.vectors, given[each.id].vectors)
     assert store.count() == store.count(documents[0].metadata) == len(documents)
-    assert lost(store, documents) == [], "stored, and not indexed"
+    return check_found(store, documents)
 
 
 @pytest.mark.parametrize("muvera", [MUVERA, None], ids=["muvera", "plain"])
@@ -113,8 +127,9 @@ def test_the_server_is_killed_and_the_store_waits_for_it(
         store = WeaviateStore(client, "Documents", tiny, muvera=muvera)
         stored = store.upsert(stream())
     assert stored.stored == [each.id for each in documents]
-    check_whole(store, documents)
-    report(f"WeaviateStore, the server killed {KILLS} times while {count:,} documents came in: 0 lost, 0 not indexed")
+    mended = check_whole(store, documents)
+    came = f"while {count:,} documents came in"
+    report(f"WeaviateStore, the server killed {KILLS} times {came}: 0 lost, {mended} not indexed")
 
 
 def test_the_server_is_killed_and_the_upsert_ends(
@@ -124,7 +139,7 @@ def test_the_server_is_killed_and_the_upsert_ends(
     impatient = WeaviateStore(client, "Documents", tiny, muvera=MUVERA, timeout=1)
     store = WeaviateStore(client, "Documents", tiny, muvera=MUVERA)
     before: Set[str] = set()
-    cut_short = 0
+    cut_short = mended = 0
     for turn in range(KILLS):
         documents = generation(turn, COUNT)
         with ThreadPoolExecutor(1) as killer:
@@ -141,13 +156,14 @@ def test_the_server_is_killed_and_the_upsert_ends(
         there = {each.id: each.metadata["generation"] for each in store.iterate()}
         assert all(there[id] == turn for id in stored.stored), "lost"
         assert before - taken <= there.keys(), "lost"
-        assert lost(store, [documents[int(id)] for id in stored.stored[-700:]]) == [], "stored, and not indexed"
+        mended += check_found(store, [documents[int(id)] for id in stored.stored[-700:]])
         before = there.keys()
     assert cut_short > KILLS // 4
     documents = generation(KILLS, COUNT)
     assert len(store.upsert(documents).stored) == COUNT
-    check_whole(store, documents)
-    report(f"WeaviateStore, the server killed {KILLS} times and the upsert ended {cut_short} times: 0 lost")
+    mended += check_whole(store, documents)
+    ended = f"the upsert ended {cut_short} times"
+    report(f"WeaviateStore, the server killed {KILLS} times and {ended}: 0 lost, {mended} not indexed")
 
 
 def test_the_client_is_killed(
@@ -165,7 +181,7 @@ def test_the_client_is_killed(
             acknowledged = int(process.stdout.readline())
             there = {each.id: each.metadata["generation"] for each in store.iterate()}
             assert all(there[f"{i}"] == turn for i in range(acknowledged)), "lost"
-            assert lost(store, documents[max(0, acknowledged - 700) : acknowledged]) == [], "stored, and not indexed"
+            assert check_found(store, documents[max(0, acknowledged - 700) : acknowledged]) == 0
     documents = generation(KILLS, COUNT)
     assert len(store.upsert(documents).stored) == COUNT
     check_whole(store, documents)
