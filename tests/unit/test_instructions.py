@@ -90,7 +90,8 @@ def test_every_golden_holds_by_every_kind_of_instructions(simd: str) -> None:
     known = subprocess.run(probe, env=environment, capture_output=True, text=True, check=False)
     if "CHANDELIER_SIMD: got" in known.stderr and simd != "portable":
         pytest.skip(f"this processor has no {simd}")
-    assert known.stdout == f"{simd}\n", known.stderr
+    # Tiles multiply no float32.
+    assert known.stdout == ("avx512\n" if simd == "amx" else f"{simd}\n"), known.stderr
     file = str(Path(__file__).with_name("test_goldens.py"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file, "-k", "test_rows_and_scores"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
