@@ -175,12 +175,7 @@ def _encode_parser(subparsers: Any) -> argparse.ArgumentParser:
     _add_pooling(parser, kind)
     parser.add_argument("--prompt-name", type=_utf8, metavar="NAME", help="prepend this prompt of the checkpoint")
     parser.add_argument("--batch-tokens", type=_positive, metavar="N", help="tokens in one batch")
-    parser.add_argument(
-        "--threads",
-        type=_positive,
-        metavar="N",
-        help="threads to compute with, instead of CHANDELIER_THREADS or all cores",
-    )
+    _add_threads(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as a JSON object on stdout")
     return parser
 
@@ -229,12 +224,7 @@ def _index_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="have Weaviate find candidates by its MUVERA, much faster to store (default: as the collection does)",
     )
     _add_pooling(parser)
-    parser.add_argument(
-        "--threads",
-        type=_positive,
-        metavar="N",
-        help="threads to compute with, instead of CHANDELIER_THREADS or all cores",
-    )
+    _add_threads(parser)
     parser.add_argument(
         "--json", action="store_true", help="print the report, with all ids, as a JSON object on stdout"
     )
@@ -259,12 +249,7 @@ def _search_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="candidates that are found for MaxSim (default: 200; 50 for each row of the query in a plain Weaviate)",
     )
     parser.add_argument("--explain", action="store_true", help="show which words match")
-    parser.add_argument(
-        "--threads",
-        type=_positive,
-        metavar="N",
-        help="threads to compute with, instead of CHANDELIER_THREADS or all cores",
-    )
+    _add_threads(parser)
     parser.add_argument(
         "--json",
         action="store_true",
@@ -304,6 +289,15 @@ def _add_input(parser: argparse.ArgumentParser, *formats: str) -> None:
         "--format", choices=("text", "jsonl", *formats), help="the format of every FILE (default: by its name)"
     )
     parser.add_argument("--field", type=_utf8, default="text", metavar="NAME", help="the JSONL field (default: text)")
+
+
+def _add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="threads to compute with, instead of CHANDELIER_THREADS or all cores",
+    )
 
 
 def _add_pooling(parser: argparse.ArgumentParser, group: Any = None) -> None:
