@@ -226,9 +226,9 @@ class CollectionEngine:
         """Delete points by id, or those that pass."""
         yield from self._writer.delete(uuids, filter)
 
-    def rewrite(self, uuid: str) -> Steps[str | None]:
-        """Delete an object and store it again as it was; why that could not be done."""
-        return (yield from self._writer.rewrite(uuid))
+    def rewrite(self, uuids: Sequence[str]) -> Steps[dict[str, str]]:
+        """See `Writer.rewrite`."""
+        return (yield from self._writer.rewrite(uuids))
 
     def is_indexed(self) -> Steps[bool]:
         """Whether the index holds all that is stored: with `ASYNC_INDEXING` a server is behind."""

@@ -229,11 +229,13 @@ class WeaviateStore(ClientStore):
     def verify(self, *, repair: bool = False) -> Verification:
         """Find documents that are stored and that no search finds, or no filter: each is looked for with its own rows.
 
-        A server that dies while it stores can leave such; `upsert` with the same documents mends them too. It takes
-        two requests for each document. One of which some rows are in the index, and others are not, counts as found.
+        A server that dies while it stores can leave such, and one at which all searches in its neighbourhood end;
+        `upsert` with what was under way mends that too. It takes two requests for each document. One of which some rows
+        are in the index, and others are not, counts as found.
 
         Args:
-            repair: Delete and store each of them again, with the rows that are stored.
+            repair: Delete and store again, with the rows that are stored, each of them, or the few documents at which
+                the search for it ends.
 
         Raises:
             RepairError: If it ends in the middle of a repair; its `verification.removed` has the documents that were

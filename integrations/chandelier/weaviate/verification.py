@@ -8,6 +8,7 @@ from math import isclose
 
 from chandelier.exceptions import StoreError
 from chandelier.maths import maxsim
+from chandelier.multivectors import Float32Array
 from chandelier.store.documents import Document
 from chandelier.store.points.engine import Found
 from chandelier.store.points.operations import Operations
@@ -71,10 +72,10 @@ def verify(operations: Operations, engine: CollectionEngine, *, repair: bool) ->
         ours = [point for point in page if point.payload.get("row_count") is not None]
         verification.checked += len(ours)
         for point in (yield from _unindexed(operations, engine, ours)):
-            document = operations.document(point, True)
-            verification.unindexed.append(document.id)
+            id = operations.document(point, False).id
+            verification.unindexed.append(id)
             if repair:
-                yield from _repair(operations, engine, point, document, verification)
+                yield from _repair(operations, engine, point, id, verification)
         if after is None:
             return verification
 
@@ -97,7 +98,7 @@ def _is_indexed(engine: CollectionEngine, point: Found) -> Steps[bool]:
     """Whether a search finds a document, or only others that are as near."""
     if point.rows is None:
         return not point.payload["row_count"]
-    probe = point.rows[:: -(-len(point.rows) // PROBED_ROWS)]
+    probe = _probe(point)
     hits: list[tuple[str, float]] = []
     for limit in LIMITS:
         hits = yield from engine.nearest(probe, limit)
@@ -107,20 +108,59 @@ def _is_indexed(engine: CollectionEngine, point: Found) -> Steps[bool]:
     return len(hits) == LIMITS[-1] and (hits[-1][1] > own or isclose(hits[-1][1], own, rel_tol=1e-5))
 
 
+def _dead_end(operations: Operations, engine: CollectionEngine, point: Found) -> Steps[list[str]]:
+    """The few documents that a search for this one finds instead, and comes to no others; none if it does.
+
+    A server that is killed while it puts a document into its graph (1.39, `neighbor_connections.go`) may keep the
+    links of the upper levels that lead to it, and not those of the lowest one that lead on. Searches in its
+    neighbourhood then end at it, and what is stored there joins it. A deleted document leads nobody astray.
+    """
+    if point.rows is None:
+        return []
+    hits = yield from engine.nearest(_probe(point), LIMITS[-1])
+    there = yield from engine.count(operations.compiled(None, own=True))
+    is_cut_off = len(hits) < min(LIMITS[-1], there / 2) and all(uuid != point.uuid for uuid, _ in hits)
+    return [uuid for uuid, _ in hits] if is_cut_off else []
+
+
+def _probe(point: Found) -> Float32Array:
+    assert point.rows is not None
+    return point.rows[:: -(-len(point.rows) // PROBED_ROWS)]
+
+
 def _repair(
-    operations: Operations, engine: CollectionEngine, point: Found, document: Document, verification: Verification
+    operations: Operations, engine: CollectionEngine, point: Found, id: str, verification: Verification
 ) -> Steps[None]:
-    verification.removed.append(document)  # before it is: whoever gets the error must have it
     try:
-        reason = yield from engine.rewrite(point.uuid)
-        is_stored = (yield from engine.stored(point.uuid)) is not None
-        if reason is None and is_stored and (yield from _unindexed(operations, engine, [point])):
-            reason = "it was stored again, and is not found"
+        reason = None
+        if dead_end := (yield from _dead_end(operations, engine, point)):
+            reason = yield from _store_again(operations, engine, dead_end, verification)
+        if reason is None and (yield from _unindexed(operations, engine, [point])):
+            reason = yield from _store_again(operations, engine, [point.uuid], verification)
+            if reason is None and (yield from _unindexed(operations, engine, [point])):
+                reason = "it was stored again, and is not found"
     except StoreError as error:
         raise RepairError(str(error), store=operations.name, verification=verification) from error
-    if is_stored:
-        verification.removed.pop()
     if reason is None:
-        verification.repaired.append(document.id)
+        verification.repaired.append(id)
     else:
-        verification.failed[document.id] = reason
+        verification.failed[id] = reason
+
+
+def _store_again(
+    operations: Operations, engine: CollectionEngine, uuids: Sequence[str], verification: Verification
+) -> Steps[str | None]:
+    """Delete these and store them as they were; why one of them could not be."""
+    documents = {}
+    for uuid in uuids:
+        stored = yield from engine.stored(uuid)
+        if stored is not None and stored.payload.get("row_count") is not None:
+            documents[uuid] = operations.document(stored, True)
+    if not documents:
+        return "it is gone"
+    verification.removed += documents.values()  # before they are: whoever gets the error must have them
+    refused = yield from engine.rewrite(list(documents))
+    for uuid, document in documents.items():
+        if (yield from engine.stored(uuid)) is not None:
+            verification.removed = [each for each in verification.removed if each is not document]
+    return next(iter(refused.values()), None)

@@ -44,9 +44,9 @@ class Writer:
         """Store objects, in place of those that are there; why the server refuses some, by their uuids."""
         return (yield from self._turns.one(self._upsert(objects)))
 
-    def rewrite(self, uuid: str) -> Steps[str | None]:
-        """Delete an object and store it again as it was; why that could not be done."""
-        return (yield from self._turns.one(self._rewrite(uuid)))
+    def rewrite(self, uuids: Sequence[str]) -> Steps[dict[str, str]]:
+        """Delete objects, and when all are gone store them as they were; why some could not be, by their uuids."""
+        return (yield from self._turns.one(self._rewrite(uuids)))
 
     def delete(self, uuids: Sequence[str] | None, filter: Any) -> Steps[None]:
         """Delete points by id, or those that pass."""
@@ -67,16 +67,30 @@ class Writer:
                 return refused | {str(each.uuid): why for each in replaced[start + REPLACED_AT_ONCE :]}
         return refused
 
-    def _rewrite(self, uuid: str) -> Steps[str | None]:
-        stored = yield from self._collection.stored(uuid)
-        if stored is None:
-            return "it is gone"
-        rows = stored.vector.get(ROWS)
-        kept = {name: value for name, value in stored.properties.items() if value is not None}
-        if kept.get("row_count") and not rows:
-            return "its rows are not stored; store it again"
-        made = DataObject(properties=kept, uuid=UUID(uuid), vector={ROWS: rows} if rows else None)
-        return (yield from self._replace([made])).get(uuid)
+    def _rewrite(self, uuids: Sequence[str]) -> Steps[dict[str, str]]:
+        refused: dict[str, str] = {}
+        objects = []
+        for uuid in uuids:
+            stored = yield from self._collection.stored(uuid)
+            if stored is None:
+                refused[uuid] = "it is gone"
+                continue
+            rows = stored.vector.get(ROWS)
+            kept = {name: value for name, value in stored.properties.items() if value is not None}
+            if kept.get("row_count") and not rows:
+                refused[uuid] = "its rows are not stored; store it again"
+                continue
+            objects.append(DataObject(properties=kept, uuid=UUID(uuid), vector={ROWS: rows} if rows else None))
+        return refused | (yield from unbroken(self._write_anew(objects)))
+
+    def _write_anew(self, objects: Sequence[Object]) -> Steps[dict[str, str]]:
+        """One by one, since together they may be more than a request holds."""
+        if len(objects) > 1:
+            yield from self._delete([str(each.uuid) for each in objects], None)
+        refused: dict[str, str] = {}
+        for each in objects:
+            refused |= yield from self._write([each], are_there=True)
+        return refused
 
     def _replace(self, objects: Sequence[Object]) -> Steps[dict[str, str]]:
         """Store objects in place of those that are there: all of it, once those are deleted."""
