@@ -5,7 +5,8 @@
 //!
 //! For encoders `block` is the loop, over `sums` of products in every precision. `layer` is a linear layer: `words` are
 //! what it multiplies, `product` says by which instructions, and `curves` are what it applies to the result; `gate`
-//! multiplies by one. `amx` does the work of `block` where the processor has tiles. `attention` is one head of it.
+//! multiplies by one. `amx` does the work of `block` where the processor has tiles. `attention` is one head of it, and
+//! `norm` normalises rows.
 //!
 //! `halves` widens float16.
 
@@ -18,6 +19,7 @@ mod gate;
 mod halves;
 mod lanes;
 mod layer;
+mod norm;
 mod panels;
 mod product;
 mod rows;
@@ -30,6 +32,7 @@ pub use curves::Activation;
 pub(crate) use gate::gate;
 pub(crate) use halves::widen;
 pub(crate) use layer::Layer;
+pub(crate) use norm::layer_norm;
 pub(crate) use panels::Panels;
 pub(crate) use product::{fastest, instructions};
 pub(crate) use rows::{Rows, RowsMut};
