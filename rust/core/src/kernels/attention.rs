@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::block::{Block, PANEL, REGISTER_ROWS};
 use super::curves::{exp2, number};
-use super::lanes::{Kernel, Lanes};
+use super::lanes::{Kernel, Lanes, joined};
 use super::sums::Singles;
 use super::{Rows, RowsMut, Simd};
 
@@ -34,28 +34,8 @@ impl Attention {
     pub(crate) fn load(&mut self, keys: Rows, values: Rows) {
         assert!((keys.count, keys.width) == (values.count, values.width), "keys and values differ in size");
         (self.tokens, self.size) = (keys.count, keys.width);
-        self.keys.clear();
-        self.keys.resize(self.tokens.next_multiple_of(PANEL) * self.size, 0.0);
-        for (panel, first) in
-            self.keys.chunks_exact_mut(PANEL * self.size.max(1)).zip((0..self.tokens).step_by(PANEL))
-        {
-            let (lines, _) = panel.as_chunks_mut::<PANEL>();
-            for token in first..self.tokens.min(first + PANEL) {
-                lines.iter_mut().zip(keys.row(token)).for_each(|(line, x)| line[token - first] = *x);
-            }
-        }
-        self.values.clear();
-        for first in (0..self.size).step_by(PANEL) {
-            for token in 0..self.tokens {
-                let row = &values.row(token)[first..];
-                let mut line = [0.0; PANEL];
-                match row.first_chunk() {
-                    Some(whole) => line = *whole,
-                    None => line[..row.len()].copy_from_slice(row),
-                }
-                self.values.extend_from_slice(&line);
-            }
-        }
+        // SAFETY: the kernel asks for nothing but the instructions.
+        unsafe { self.simd.run(Pack { head: self, keys, values }) }
     }
 
     /// Writes `softmax(q k' / sqrt(size)) v` for every query to `out`, from a row and a column on. `visible` says which
@@ -87,6 +67,57 @@ impl Attention {
         let simd = self.simd;
         // SAFETY: the assertion, what `Rows` and the caller promise and the size of `weights` are what the kernel asks for.
         unsafe { simd.run(Work { head: self, queries, visible, out, row, column }) }
+    }
+}
+
+/// Keys and values as panels, in widest registers.
+struct Pack<'a> {
+    head: &'a mut Attention,
+    keys: Rows<'a>,
+    values: Rows<'a>,
+}
+
+impl Kernel for Pack<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(self) {
+        let Attention { tokens, size, ref mut keys, ref mut values, .. } = *self.head;
+        // What is there of other texts is written over.
+        keys.resize(tokens.next_multiple_of(PANEL) * size, 0.0);
+        let panels = keys.chunks_exact_mut(PANEL * size.max(1)).zip((0..tokens).step_by(PANEL));
+        for (panel, first) in panels {
+            let last = tokens.min(first + PANEL);
+            if last < first + PANEL {
+                panel.fill(0.0);
+            }
+            let (lines, _) = panel.as_chunks_mut::<PANEL>();
+            let whole = first + (last - first) / 4 * 4;
+            // Four at a time, or every number would be a store of its own.
+            for token in (first..whole).step_by(4) {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|next| self.keys.row(token + next));
+                for ((((line, a), b), c), d) in lines.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                    line[token - first..][..4].copy_from_slice(&[*a, *b, *c, *d]);
+                }
+            }
+            for token in whole..last {
+                lines.iter_mut().zip(self.keys.row(token)).for_each(|(line, x)| line[token - first] = *x);
+            }
+        }
+        values.resize(tokens * size.next_multiple_of(PANEL), 0.0);
+        let (mut lines, _) = values.as_chunks_mut::<PANEL>();
+        for first in (0..size).step_by(PANEL) {
+            let (panel, others) = lines.split_at_mut(tokens);
+            for (token, line) in panel.iter_mut().enumerate() {
+                let row = &self.values.row(token)[first..];
+                match row.first_chunk() {
+                    Some(whole) => *line = *whole,
+                    None => {
+                        line[..row.len()].copy_from_slice(row);
+                        line[row.len()..].fill(0.0);
+                    }
+                }
+            }
+            lines = others;
+        }
     }
 }
 
@@ -143,15 +174,28 @@ impl Work<'_> {
                 };
                 block.run::<Singles<V>>(rows.len());
             }
-            let scale = 1.0 / (size as f32).sqrt();
-            for (row, share) in rows.clone().zip(&mut shares) {
+            let visible = |row| {
                 let visible = (self.visible)(row);
-                let visible = visible.start - first.min(visible.start)..visible.end - first.min(visible.end);
-                let row = &mut weights[(row - rows.start) * width..][..width];
-                *share =
-                    if visible.is_empty() { 0.0 } else { 1.0 / softmax::<V>(row, visible.clone(), scale) };
-                row[..visible.start].fill(0.0);
-                row[visible.end.max(visible.start)..].fill(0.0);
+                visible.start - first.min(visible.start)..visible.end - first.min(visible.end)
+            };
+            // The largest of all rows first: else the weights of every row would wait for its own.
+            let mut most = [0.0; REGISTER_ROWS];
+            for (index, most) in most[..rows.len()].iter_mut().enumerate() {
+                let scores = &mut weights[index * width..][..width];
+                hide::<V>(scores, visible(rows.start + index));
+                *most = largest::<V>(scores);
+            }
+            let scale = 1.0 / (size as f32).sqrt() * std::f32::consts::LOG2_E;
+            for (index, (most, share)) in most.iter().zip(&mut shares).take(rows.len()).enumerate() {
+                let row = &mut weights[index * width..][..width];
+                let visible = visible(rows.start + index);
+                let sum = weigh::<V>(row, *most, scale);
+                *share = if visible.is_empty() { 0.0 } else { 1.0 / sum };
+                let row = &mut row[seen.start - first..seen.end - first];
+                let begin = (visible.start + first).saturating_sub(seen.start).min(row.len());
+                let end = (visible.end + first).saturating_sub(seen.start).clamp(begin, row.len());
+                row[..begin].fill(0.0);
+                row[end..].fill(0.0);
             }
             let mut products = [0.0f32; REGISTER_ROWS * PANEL];
             for column in (0..size).step_by(PANEL) {
@@ -178,28 +222,69 @@ impl Work<'_> {
     }
 }
 
-/// Makes scores into `exp(scale * (score - largest))` where they are visible, and of no use elsewhere; gives their sum. It
-/// is added up in [`PANEL`] lanes whatever the width of a register.
+/// Infinity where it is to leave a number as it is, and minus infinity behind that.
+static EDGE: [f32; 2 * PANEL] = {
+    let mut edge = [f32::INFINITY; 2 * PANEL];
+    let mut place = PANEL;
+    while place < edge.len() {
+        edge[place] = f32::NEG_INFINITY;
+        place += 1;
+    }
+    edge
+};
+
+/// Makes scores that are not visible minus infinity.
 ///
 /// # Safety
 /// The instructions of `V` exist; the row is a multiple of [`PANEL`] long.
 #[inline(always)]
-unsafe fn softmax<V: Lanes>(row: &mut [f32], visible: Range<usize>, scale: f32) -> f32 {
-    row[..visible.start].fill(f32::NEG_INFINITY);
-    row[visible.end..].fill(f32::NEG_INFINITY);
-    let mut lanes = [f32::NEG_INFINITY; PANEL];
-    // SAFETY: every place is a whole register of the row or of the lanes.
+unsafe fn hide<V: Lanes>(row: &mut [f32], visible: Range<usize>) {
+    let (start, end) = (visible.start, row.len());
+    // SAFETY: every place is a whole register of the row, and the edge is long enough to begin anywhere up to its middle.
     unsafe {
-        for panel in row.chunks_exact(PANEL) {
-            for place in (0..PANEL).step_by(V::WIDTH) {
-                let lane = lanes.as_mut_ptr().add(place);
-                V::load(lane).max(V::load(panel.as_ptr().add(place))).store(lane);
-            }
+        // Infinity up to `edge`, from `place` on.
+        let until = |edge: usize, place: usize| {
+            V::load(EDGE.as_ptr().add((PANEL + place).saturating_sub(edge).min(PANEL)))
+        };
+        for place in (0..start).step_by(V::WIDTH) {
+            let at = row.as_mut_ptr().add(place);
+            V::load(at).min(V::zero().sub(until(start, place))).store(at);
         }
-        let largest = joined(lanes, |x, y| if x > y { x } else { y });
-        let scale = scale * std::f32::consts::LOG2_E;
+        for place in (visible.end / V::WIDTH * V::WIDTH..end).step_by(V::WIDTH) {
+            let at = row.as_mut_ptr().add(place);
+            V::load(at).min(until(visible.end, place)).store(at);
+        }
+    }
+}
+
+/// The largest number of a row.
+///
+/// # Safety
+/// As [`hide`].
+#[inline(always)]
+unsafe fn largest<V: Lanes>(row: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; PANEL];
+    for panel in row.chunks_exact(PANEL) {
+        for place in (0..PANEL).step_by(V::WIDTH) {
+            let lane = lanes.as_mut_ptr().wrapping_add(place);
+            // SAFETY: every place is a whole register of the row and of the lanes.
+            unsafe { V::load(lane).max(V::load(panel.as_ptr().add(place))).store(lane) }
+        }
+    }
+    joined(lanes, |x, y| if x > y { x } else { y })
+}
+
+/// Makes scores into `2 ^ (scale * (score - largest))` and gives their sum. It is added up in [`PANEL`] lanes whatever the
+/// width of a register.
+///
+/// # Safety
+/// As [`hide`].
+#[inline(always)]
+unsafe fn weigh<V: Lanes>(row: &mut [f32], largest: f32, scale: f32) -> f32 {
+    let mut lanes = [0.0; PANEL];
+    // SAFETY: every place is a whole register of the row and of the lanes.
+    unsafe {
         let (scale, shift) = (number::<V>(scale), number::<V>(-largest * scale));
-        lanes = [0.0; PANEL];
         for panel in row.chunks_exact_mut(PANEL) {
             for place in (0..PANEL).step_by(V::WIDTH) {
                 let (lane, at) = (lanes.as_mut_ptr().add(place), panel.as_mut_ptr().add(place));
@@ -210,19 +295,6 @@ unsafe fn softmax<V: Lanes>(row: &mut [f32], visible: Range<usize>, scale: f32) 
         }
     }
     joined(lanes, |x, y| x + y)
-}
-
-/// Joins lanes half by half, so that no step waits for the one before.
-#[inline(always)]
-fn joined(mut lanes: [f32; PANEL], join: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut half = PANEL / 2;
-    while half > 0 {
-        for place in 0..half {
-            lanes[place] = join(lanes[place], lanes[place + half]);
-        }
-        half /= 2;
-    }
-    lanes[0]
 }
 
 #[cfg(test)]

@@ -86,6 +86,19 @@ pub(super) trait Lanes: Copy {
     fn prefetch(_address: *const f32) {}
 }
 
+/// Joins the numbers of registers, a power of two, half by half, so that no step waits for the one before.
+#[inline(always)]
+pub(super) fn joined<const N: usize>(mut lanes: [f32; N], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = N / 2;
+    while half > 0 {
+        for place in 0..half {
+            lanes[place] = join(lanes[place], lanes[place + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// 1 where a number is the first of two that stand `distance` apart, -1 where it is the second.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"))]
 #[inline(always)]

@@ -326,7 +326,8 @@ impl Work<'_> {
         column: usize,
         curve: impl Curve,
     ) {
-        let Layer { bias, scales, totals, outputs, .. } = self.layer;
+        let Layer { bias, scales, totals, .. } = self.layer;
+        let outputs = self.layer.outputs;
         let (products, _) = products.as_chunks_mut::<PANEL>();
         let columns = PANEL.min(outputs - column);
         for place in (0..PANEL).step_by(V::WIDTH) {
@@ -335,6 +336,11 @@ impl Work<'_> {
             unsafe {
                 let of_columns = |values: &[f32]| V::load(values.as_ptr().add(column + place));
                 let (bias, scale, total) = (of_columns(bias), of_columns(scales), of_columns(totals));
+                // Pointers that step, since an index would be multiplied and checked for overflow at every register.
+                let mut out = self.out.0.wrapping_add(rows.start * outputs + column + place);
+                let mut residual = self.residual.map(|r| {
+                    (r.data.as_ptr().wrapping_add(rows.start * r.stride + column + place), r.stride)
+                });
                 for (row, products) in rows.clone().zip(&mut *products) {
                     let at = products.as_mut_ptr().add(place);
                     let mut value = V::load(at);
@@ -348,10 +354,12 @@ impl Work<'_> {
                         value.store(at);
                         continue;
                     }
-                    if let Some(r) = self.residual {
-                        value = value.add(V::load(r.data.as_ptr().add(row * r.stride + column + place)));
+                    if let Some((at, stride)) = &mut residual {
+                        value = value.add(V::load(*at));
+                        *at = at.wrapping_add(*stride);
                     }
-                    value.store(self.out.0.add(row * outputs + column + place));
+                    value.store(out);
+                    out = out.wrapping_add(outputs);
                 }
             }
         }

@@ -5,7 +5,8 @@
 //!
 //! For encoders `block` is the loop, over `sums` of products in every precision. `layer` is a linear layer: `words` are
 //! what it multiplies, `product` says by which instructions, and `curves` are what it applies to the result; `gate`
-//! multiplies by one. `amx` does the work of `block` where the processor has tiles. `attention` is one head of it.
+//! multiplies by one. `amx` does the work of `block` where the processor has tiles. `attention` is one head of it, and
+//! `norm` normalises rows.
 //!
 //! `halves` widens float16.
 
@@ -18,6 +19,7 @@ mod gate;
 mod halves;
 mod lanes;
 mod layer;
+mod norm;
 mod panels;
 mod product;
 mod rows;
@@ -30,6 +32,7 @@ pub use curves::Activation;
 pub(crate) use gate::gate;
 pub(crate) use halves::widen;
 pub(crate) use layer::Layer;
+pub(crate) use norm::layer_norm;
 pub(crate) use panels::Panels;
 pub(crate) use product::{fastest, instructions};
 pub(crate) use rows::{Rows, RowsMut};
@@ -60,6 +63,43 @@ pub(crate) enum Path {
     Portable,
 }
 
+/// The fastest first.
+const PATHS: &[Path] = &[
+    #[cfg(target_arch = "x86_64")]
+    Path::Amx,
+    #[cfg(target_arch = "x86_64")]
+    Path::Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Path::Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Path::Neon,
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Path::Simd128,
+    Path::Portable,
+];
+
+impl Path {
+    fn exists(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => is_x86_feature_detected!("avx512f") && amx::exists(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => true,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Self::Simd128 => true,
+            Self::Portable => true,
+        }
+    }
+}
+
 impl Simd {
     /// All that there are, the fastest first; the last is `portable`, which every processor has.
     ///
@@ -72,28 +112,7 @@ impl Simd {
     /// assert!(Simd::available().iter().any(|simd| simd.name() == "portable"));
     /// ```
     pub fn available() -> Vec<Self> {
-        let mut paths = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                if amx::exists() {
-                    paths.push(Path::Amx);
-                }
-                paths.push(Path::Avx512);
-            }
-            if is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c")
-            {
-                paths.push(Path::Avx2);
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        paths.push(Path::Neon);
-        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-        paths.push(Path::Simd128);
-        paths.push(Path::Portable);
-        paths.into_iter().map(Self).collect()
+        PATHS.iter().copied().filter(|path| path.exists()).map(Self).collect()
     }
 
     /// The fastest, or what the environment variable `CHANDELIER_SIMD` names.
@@ -158,15 +177,14 @@ impl Simd {
 /// # Errors
 /// As [`Simd::choose`].
 pub(crate) fn selected() -> Result<Simd> {
-    /// One more than their place among those available. No `OnceLock`: a child that is forked while another thread fills
+    /// One more than their place among all paths. No `OnceLock`: a child that is forked while another thread fills
     /// it would wait for that thread forever.
     static SELECTED: AtomicUsize = AtomicUsize::new(0);
-    let available = Simd::available();
-    if let Some(place) = SELECTED.load(Ordering::Relaxed).checked_sub(1) {
-        return Ok(available[place]);
+    if let Some(path) = SELECTED.load(Ordering::Relaxed).checked_sub(1).and_then(|place| PATHS.get(place)) {
+        return Ok(Simd(*path));
     }
     let simd = Simd::choose()?;
-    let place = available.iter().position(|known| *known == simd).unwrap_or_default();
+    let place = PATHS.iter().position(|path| *path == simd.0).unwrap_or_default();
     SELECTED.store(place + 1, Ordering::Relaxed);
     Ok(simd)
 }

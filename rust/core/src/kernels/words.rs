@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::lanes::{Kernel, Lanes};
+use super::lanes::{Kernel, Lanes, joined};
 use super::product::Product;
 use super::{Rows, Simd};
 
@@ -101,6 +101,28 @@ fn pairs(row: &[f32], words: &mut [u32]) {
     }
 }
 
+/// The same by an instruction that takes numbers too small to be normal for zeros, as the one does that multiplies them.
+///
+/// # Safety
+/// The instructions exist.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn pairs512(row: &[f32], words: &mut [u32]) {
+    use std::arch::x86_64::*;
+
+    let (runs, rest) = row.as_chunks::<32>();
+    let (lines, _) = words.as_chunks_mut::<16>();
+    for (run, line) in runs.iter().zip(lines) {
+        // SAFETY: the run is two registers long, the line one, and the words are the same 64 bytes by another name.
+        unsafe {
+            let (low, high) = (_mm512_loadu_ps(run.as_ptr()), _mm512_loadu_ps(run.as_ptr().add(16)));
+            let pairs = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_si512(line.as_mut_ptr().cast(), pairs);
+        }
+    }
+    pairs(rest, &mut words[16 * runs.len()..]);
+}
+
 /// Rows as the words that a product multiplies, and for whole numbers what each row's are worth.
 pub(super) struct Words<'a> {
     words: Cow<'a, [u32]>,
@@ -166,7 +188,10 @@ impl Kernel for Convert<'_> {
                     words.iter_mut().zip(x.row(index)).for_each(|(word, x)| *word = rounded(*x));
                 }
                 #[cfg(target_arch = "x86_64")]
-                Product::BfloatTiles | Product::Bfloats512 => pairs(x.row(index), words),
+                Product::BfloatTiles => pairs(x.row(index), words),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the product is only chosen where the instruction exists.
+                Product::Bfloats512 => unsafe { pairs512(x.row(index), words) },
                 _ => {
                     // SAFETY: the caller's promise, and that the vector is as long as a row.
                     unsafe {
@@ -203,12 +228,14 @@ unsafe fn turn<V: Lanes>(row: &[f32], turned: &mut [f32]) -> f32 {
         turned.copy_from_slice(row);
         return 1.0;
     }
-    // SAFETY: the rows are a multiple of 16 long, and so whole registers; what is turned in one go is at most a run.
+    // SAFETY: the rows are a multiple of a run long, and so whole registers; what is turned in one go is at most a run.
     unsafe {
-        for place in (0..row.len()).step_by(V::WIDTH) {
-            V::load(row.as_ptr().add(place)).turned().store(turned.as_mut_ptr().add(place));
-        }
-        let mut part = V::WIDTH;
+        let mut part = match run / V::WIDTH {
+            1 => turn_registers::<V, 1>(row, turned),
+            2 => turn_registers::<V, 2>(row, turned),
+            4 => turn_registers::<V, 4>(row, turned),
+            _ => turn_registers::<V, 8>(row, turned),
+        };
         while part < run {
             part *= match run / part {
                 2 => turn_parts::<V, 2>(turned, part),
@@ -220,36 +247,71 @@ unsafe fn turn<V: Lanes>(row: &[f32], turned: &mut [f32]) -> f32 {
     run as f32
 }
 
+/// Turns every `N` registers that follow each other, from one row to another; gives how many numbers those hold.
+///
+/// # Safety
+/// The instructions of `V` exist; both rows are as long as each other.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // counted loops are unrolled whole, and the registers stay registers
+unsafe fn turn_registers<V: Lanes, const N: usize>(row: &[f32], turned: &mut [f32]) -> usize {
+    let all = N * V::WIDTH;
+    for (from, to) in row.chunks_exact(all).zip(turned.chunks_exact_mut(all)) {
+        // SAFETY: both are `N` registers long.
+        unsafe {
+            let mut registers = [V::zero(); N];
+            for n in 0..N {
+                registers[n] = V::load(from.as_ptr().add(n * V::WIDTH)).turned();
+            }
+            turn_across(&mut registers);
+            for n in 0..N {
+                registers[n].store(to.as_mut_ptr().add(n * V::WIDTH));
+            }
+        }
+    }
+    all
+}
+
 /// Turns every `N` parts that follow each other as if each were one number; gives `N`.
 ///
 /// # Safety
 /// The instructions of `V` exist; parts are whole registers.
 #[inline(always)]
-#[allow(clippy::needless_range_loop)] // counted loops are unrolled whole, and the parts stay in registers
+#[allow(clippy::needless_range_loop)] // as above
 unsafe fn turn_parts<V: Lanes, const N: usize>(row: &mut [f32], part: usize) -> usize {
     for parts in row.chunks_exact_mut(N * part) {
         for place in (0..part).step_by(V::WIDTH) {
             // SAFETY: each of the parts has a register at this place.
             unsafe {
-                let mut all = [V::zero(); N];
+                let mut registers = [V::zero(); N];
                 for n in 0..N {
-                    all[n] = V::load(parts.as_ptr().add(n * part + place));
+                    registers[n] = V::load(parts.as_ptr().add(n * part + place));
                 }
-                for bit in 0..N.ilog2() {
-                    for n in 0..N {
-                        let other = n | 1 << bit;
-                        if other != n {
-                            (all[n], all[other]) = (all[n].add(all[other]), all[n].sub(all[other]));
-                        }
-                    }
-                }
+                turn_across(&mut registers);
                 for n in 0..N {
-                    all[n].store(parts.as_mut_ptr().add(n * part + place));
+                    registers[n].store(parts.as_mut_ptr().add(n * part + place));
                 }
             }
         }
     }
     N
+}
+
+/// Turns registers as if each were one number.
+///
+/// # Safety
+/// The instructions of `V` exist.
+#[inline(always)]
+unsafe fn turn_across<V: Lanes, const N: usize>(registers: &mut [V; N]) {
+    for bit in 0..N.ilog2() {
+        for n in 0..N {
+            let other = n | 1 << bit;
+            if other != n {
+                let (a, b) = (registers[n], registers[other]);
+                // SAFETY: the caller's promise.
+                (registers[n], registers[other]) = unsafe { (a.add(b), a.sub(b)) };
+            }
+        }
+    }
 }
 
 /// How far the numbers of a row reach to both sides of 0.
@@ -271,23 +333,29 @@ unsafe fn extent<V: Lanes>(row: &[f32]) -> Extent {
     let mut ends = [[0.0; 16]; 3];
     // SAFETY: whole registers are read where there are so many numbers.
     unsafe {
-        let [mut least, mut most, mut doubt] = [V::zero(); 3];
-        let mut see = |x: V| {
-            least = x.min(least);
-            most = x.max(most);
-            doubt = doubt.add_product(x, V::zero());
-        };
-        for place in (0..whole).step_by(V::WIDTH) {
-            see(V::load(row.as_ptr().add(place)));
+        let see =
+            |[least, most, doubt]: [V; 3], x: V| [x.min(least), x.max(most), doubt.add_product(x, V::zero())];
+        // Four of each, or every register would wait for the one before.
+        let mut seen = [[V::zero(); 3]; 4];
+        let fours = whole / (4 * V::WIDTH) * (4 * V::WIDTH);
+        for place in (0..fours).step_by(4 * V::WIDTH) {
+            for (n, ends) in seen.iter_mut().enumerate() {
+                *ends = see(*ends, V::load(row.as_ptr().add(place + n * V::WIDTH)));
+            }
         }
-        see(V::load(rest.as_ptr()));
-        [least, most, doubt].iter().zip(&mut ends).for_each(|(end, to)| end.store(to.as_mut_ptr()));
+        for place in (fours..whole).step_by(V::WIDTH) {
+            seen[0] = see(seen[0], V::load(row.as_ptr().add(place)));
+        }
+        seen[0] = see(seen[0], V::load(rest.as_ptr()));
+        let join = |a: [V; 3], b: [V; 3]| [a[0].min(b[0]), a[1].max(b[1]), a[2].add(b[2])];
+        let all = join(join(seen[0], seen[1]), join(seen[2], seen[3]));
+        all.iter().zip(&mut ends).for_each(|(end, to)| end.store(to.as_mut_ptr()));
     }
     let [least, most, doubt] = ends;
     Extent {
-        least: least.iter().fold(0.0, |a: f32, b| a.min(*b)),
-        most: most.iter().fold(0.0, |a: f32, b| a.max(*b)),
-        doubt: doubt.iter().sum(),
+        least: joined(least, |a, b| if a < b { a } else { b }),
+        most: joined(most, |a, b| if a > b { a } else { b }),
+        doubt: joined(doubt, |a, b| a + b),
     }
 }
 

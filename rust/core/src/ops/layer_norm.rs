@@ -1,10 +1,9 @@
 //! Layer normalisation of every row.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use multiversion::multiversion;
 
-use super::lanes::fold_lanes;
-use super::{composed, fused, rows, timed_simple};
+use super::{composed, fused, rows, simd, timed_simple};
+use crate::kernels;
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias`, row by row.
 pub struct LayerNorm {
@@ -52,24 +51,7 @@ impl CustomOp1 for LayerNorm {
         if x.width != self.host_weight.len() {
             candle_core::bail!("layer norm of {} features: got rows of {}", self.host_weight.len(), x.width)
         }
-        let mut out = Vec::with_capacity(x.count * x.width);
-        for index in 0..x.count {
-            let start = out.len();
-            out.extend_from_slice(x.row(index));
-            normalize(&mut out[start..], &self.host_weight, &self.host_bias, self.eps as f32);
-        }
+        let out = kernels::layer_norm(simd()?, x, &self.host_weight, &self.host_bias, self.eps as f32);
         Ok((CpuStorage::F32(out), layout.shape().clone()))
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+fma", "x86_64+avx2+fma"))]
-fn normalize(row: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
-    let count = row.len() as f32;
-    let add = |a: f32, b: f32| a + b;
-    let mean = fold_lanes(row, 0.0, add, add) / count;
-    let variance = fold_lanes(row, 0.0, |sum, x| sum + (x - mean) * (x - mean), add) / count;
-    let scale = 1.0 / (variance + eps).sqrt();
-    for ((x, w), b) in row.iter_mut().zip(weight).zip(bias) {
-        *x = (*x - mean) * scale * w + b;
     }
 }
