@@ -13,18 +13,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts no folder on the path
 from site_server import PAGE, Site, running
-from visitor import Visitor
+from visitor import FLAGS, Visitor
 
 ROOT = PAGE.parents[1]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def missing(what: str) -> NoReturn:

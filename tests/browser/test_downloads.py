@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FLAGS
 from site_server import PAGE, Site, running
-from visitor import Visitor
+from visitor import FLAGS, Visitor
 
 # Of MiniLM's weights: the openings of two files, 4 MiB a piece of the encoder's, and the rest of the projection's.
 OPENINGS, PIECES, PROJECTION = 2, 22, 1

@@ -9,6 +9,17 @@ from typing import Any
 
 from site_server import Site
 
+# With which a browser starts in a container, and asks for nothing by itself.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
 # Not every checkpoint has every file, and a server that breaks down is what some tests are about.
 EXPECTED = re.compile(r"Failed to load resource: (the server responded with a status of 404|net::ERR_)|CORS policy")
 
