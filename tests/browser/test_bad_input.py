@@ -173,6 +173,17 @@ def test_an_address_that_leads_nowhere(visit: Callable[..., Visitor], address: s
     assert visitor.page.locator(".message").count() == 0
 
 
+def test_a_page_whose_own_address_is_wrong(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    for wrong, said in (
+        ("http://[", "is no address"),
+        ("", "There is no config.json"),
+        ("models/gone/", "config.json"),
+    ):
+        visitor.page.goto(f"{visitor.site.address}?model={wrong}")
+        assert said in visitor.message()
+
+
 def test_a_worker_that_ends_is_started_again(visit: Callable[..., Visitor]) -> None:
     visitor = visit(model="tiny")
     visitor.type("the moon", ["the moon", "the sea"])

@@ -10,6 +10,7 @@ import { Messages } from "./view/messages.js";
 // What to do about the errors of the core, by their kind; their own message says what it is.
 const ADVICE = {
   MissingError: "Drop the whole folder of the checkpoint, with the folders inside it.",
+  CompileError: "This browser is too old for the model’s program, which needs WebAssembly with SIMD: update it.",
   ModelError: "If the files are those of a ColBERT, download or copy the folder again, all of it.",
 };
 
@@ -35,9 +36,14 @@ export class ModelCard {
     if (wanted === null) {
       return;
     }
-    const address = URL.parse ? URL.parse(wanted, document.baseURI) : new URL(wanted, document.baseURI);
+    let address = null;
+    try {
+      address = new URL(wanted, document.baseURI);
+    } catch {
+      // it stands in the field, and loading it says what is wrong with it
+    }
     byId("url").value = address?.href ?? wanted;
-    if (address?.origin === location.origin) {
+    if (!address || address.origin === location.origin) {
       this.#loadAddress();
     }
   }
