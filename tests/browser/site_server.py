@@ -28,7 +28,8 @@ class Site:
         mounts: The folders that it serves, as `serve.Handler` takes them.
         asked: The path and the `Range` of every request.
         seconds: How long each part of a file takes.
-        breaks_after: So many parts of weights are sent, and a half; then it hangs up, until told otherwise.
+        breaks_after: So many parts of weights are sent; then it hangs up in the middle of each.
+        breaks: How often it does that.
         has_ranges: Whether it sends parts of files.
         allowed_origin: Which other pages may read it.
     """
@@ -38,6 +39,7 @@ class Site:
         self.asked: list[tuple[str, str | None]] = []
         self.seconds = 0.0
         self.breaks_after: int | None = None
+        self.breaks = 1000
         self.has_ranges = True
         self.allowed_origin: str | None = None
         self.address = ""
@@ -70,7 +72,8 @@ class _Handler(serve.Handler):  # type: ignore[name-defined, misc]
             time.sleep(self.site.seconds)
             if self.site.breaks_after is not None:
                 self.site.breaks_after -= 1
-                if self.site.breaks_after < 0:
+                if self.site.breaks_after < 0 < self.site.breaks:
+                    self.site.breaks -= 1
                     super().send_body(path, file, part[: len(part) // 2])
                     self.close_connection = True
                     return

@@ -118,14 +118,10 @@ def test_a_file_that_changed_is_fetched_anew(
 
 
 def test_a_connection_that_breaks_is_tried_again(visit: Callable[..., Visitor], site: Site) -> None:
-    visitor = visit()
-    site.breaks_after = 3
-    ask(visitor, "models/minilm/")
-    visitor.wait("document.querySelector('#model-progress progress').value > 0.1")
-    visitor.page.wait_for_timeout(300)
-    site.breaks_after = None
-    visitor.wait_for_model("minilm")
-    visitor.wait_for_ranking()
+    site.breaks_after, site.breaks = 3, 2
+    visitor = visit(model="minilm")
+    assert site.breaks == 0
+    assert len(site.weights_asked) == OPENINGS + PIECES + PROJECTION + 2
     assert visitor.rows()[0]["text"].startswith("A lighthouse")
 
 

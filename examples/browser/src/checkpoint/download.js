@@ -11,6 +11,7 @@ export class RemoteFile {
   #opening; // its first bytes
   #response; // the whole, still arriving, from a server that sends no parts
   #version;
+  #keeping = Promise.resolve(); // the last piece, while it is stored
 
   /** The file, or null if there is none; its opening has arrived then, and its size is known if the server tells it. */
   static async open(address, signal) {
@@ -58,6 +59,7 @@ export class RemoteFile {
       onBytes(bytes.length);
       start = end;
     }
+    await this.#keeping;
     return content;
   }
 
@@ -79,7 +81,8 @@ export class RemoteFile {
       return arrived;
     });
     if (this.#version) {
-      await pieces.put(this.#address, start, this.#version, bytes);
+      await this.#keeping; // one at a time: no more memory than that
+      this.#keeping = pieces.put(this.#address, start, this.#version, bytes);
     }
     return bytes;
   }

@@ -95,7 +95,7 @@ function folderAddress(text) {
   if (!text.trim() || !/^https?:$/.test(address?.protocol ?? "")) {
     throw new Problem(
       text.trim() ? `“${text}” is no address of a folder.` : "There is no address yet.",
-      "It looks like https://example.org/models/colbert/",
+      "It should look like “https://example.org/models/colbert/”.",
     );
   }
   address.hash = "";
