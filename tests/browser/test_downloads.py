@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -215,3 +216,32 @@ def test_a_page_that_is_not_secure_works(program: str, browser: Any, site: Site)
         assert "secure pages only" in visitor.message()
         assert visitor.rows()[0]["text"].startswith("A lighthouse")
         assert visitor.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("address", "folder"),
+    [
+        ("https://huggingface.co/owner/name", "/owner/name/resolve/main/"),
+        ("https://huggingface.co/owner/name/tree/v1.0", "/owner/name/resolve/v1.0/"),
+        ("https://huggingface.co/owner/name/blob/main/config.json", "/owner/name/resolve/main/"),
+        ("https://huggingface.co/owner/name/resolve/main/?download=true", "/owner/name/resolve/main/"),
+        ("https://elsewhere.test/owner/name", "/owner/name/"),
+        ("https://elsewhere.test/models/name/model.safetensors", "/models/name/"),
+    ],
+)
+def test_a_copied_address_leads_to_the_files(visit: Callable[..., Visitor], address: str, folder: str) -> None:
+    """Nothing answers there in a test: what is seen is what would be asked for."""
+    visitor = visit()
+    asked: set[str] = set()
+
+    def refuse(route: Any) -> None:
+        asked.add(route.request.url)
+        route.abort()
+
+    visitor.page.route(re.compile("^https:"), refuse)
+    ask(visitor, address)
+    wanted = f"https://{address.split('/')[2]}{folder}"
+    visitor.page.wait_for_timeout(1500)
+    assert f"{wanted}config.json" in asked
+    assert all(url.startswith(wanted) for url in asked)
+    visitor.page.click("#cancel")
