@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+import npm_package
 import pytest
+from missing import missing
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts no folder on the path
 from site_server import PAGE, Site, running
 from visitor import FLAGS, Visitor
 
-ROOT = PAGE.parents[1]
-
-
-def missing(what: str) -> NoReturn:
-    """Ends a test for which something is not installed: CI has everything."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
-
 
 @pytest.fixture(scope="session")
 def package() -> Path:
     """The built package."""
-    folder = ROOT / "target" / "wasm" / "web"
-    if not (folder / "chandelier.js").is_file():
-        missing("the browser's package is not built: run `make wasm`")
-    return folder
+    return npm_package.built("web")
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,8 @@ pub(crate) fn argument(name: &str, got: &str, wanted: &str) -> JsValue {
 }
 
 fn internal(problem: &str) -> JsValue {
-    let problem = if problem.is_empty() { "a trap, as when memory or the stack is exhausted" } else { problem };
+    let problem =
+        if problem.is_empty() { "a trap, as when memory or the stack is exhausted" } else { problem };
     named("ChandelierError", &format!("{problem}; this is a defect of chandelier, please report it"))
 }
 

@@ -1,6 +1,6 @@
 //! Late interaction over multi-vectors, without a model.
 
-use chandelier::{Cpu, Pooling};
+use chandelier::{Cpu, Matrices, Pooling};
 use wasm_bindgen::prelude::*;
 
 use crate::arguments;
@@ -15,7 +15,9 @@ pub fn maxsim(query: &MultiVectors, documents: &MultiVectors) -> Result<js_sys::
     if count != 1 {
         return Err(door::argument("query", &format!("{count} queries"), "one"));
     }
-    let scores = door::enter(|| chandelier::maxsim(query.inner.get(0), &documents.inner))?;
+    let (query, documents) = (Matrices::from(&query.inner), Matrices::from(&documents.inner));
+    let scores =
+        door::enter(|| chandelier::maxsim_matrix(&query, &documents, Cpu::detect()?, &mut |_| Ok(())))?;
     Ok(js_sys::Float32Array::from(&scores[..]))
 }
 
