@@ -12,7 +12,7 @@ use super::lanes::{Kernel, Lanes};
 use super::product::Product;
 #[cfg(target_arch = "x86_64")]
 use super::sums::x86;
-use super::sums::{Bfloats, Singles, Whole};
+use super::sums::{Bfloats, Singles};
 use super::words::{Precision, Weights, Words};
 use super::{Rows, Simd};
 use crate::team;
@@ -218,7 +218,7 @@ impl Kernel for Part<'_> {
             match precision {
                 Precision::Float32 => work.walk::<V, Singles<V>>(panels),
                 Precision::BFloat16 => work.walk::<V, Bfloats<V>>(panels),
-                Precision::Int8 => work.walk::<V, Whole>(panels),
+                Precision::Int8 => work.walk::<V, V::Whole>(panels),
             }
         }
     }
@@ -318,7 +318,9 @@ impl Work<'_> {
     }
 
     /// A register of columns after the other, so that what belongs to a column is loaded once.
-    #[inline(always)]
+    // As `Block::rows`.
+    #[cfg_attr(not(target_family = "wasm"), inline(always))]
+    #[cfg_attr(target_family = "wasm", inline(never))]
     unsafe fn finish_with<V: Lanes, M: Multiplier>(
         &self,
         products: &mut [f32],
