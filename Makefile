@@ -9,6 +9,7 @@
 #   make lint            formatting, clippy, ruff, mypy --strict, stubtest, the core's independence of Python
 #   make bench-encode    the encoder beside ONNX Runtime, PyLate and torch, and beside the peak of this machine, in one run
 #   make profile         where the time of encoding goes, operation by operation, beside the peak of this machine
+#   make bench-wasm      the encoder in WebAssembly beside native code, candle's own model and ONNX Runtime Web, in Node
 #   make bench-maths     speed of MaxSim, MUVERA and pooling beside maxsim-cpu, FastEmbed, scipy and numpy, in one run
 #   make bench-quality   nDCG@10 of reduced precision, token pooling and MUVERA beside float32's, on texts of Debian's packages
 #   make bench-stores    stores: storing beside encoding, sending, searching beside Qdrant's and Weaviate's, recall of candidates
@@ -40,7 +41,7 @@ WASM_TARGET := wasm32-unknown-unknown
 # What is called from several places is not copied into each of them: 4 % smaller, and as fast.
 export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS := -C target-feature=+simd128 -C llvm-args=-inline-threshold=50
 
-.PHONY: demo demo-browser test test-rust test-python test-floor test-elsewhere wasm weaviate lint bench-encode profile bench-maths bench-quality bench-stores bench-hosts docs fuzz dist-test wheel clean
+.PHONY: demo demo-browser test test-rust test-python test-floor test-elsewhere wasm weaviate lint bench-encode bench-wasm profile bench-maths bench-quality bench-stores bench-hosts docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -54,6 +55,7 @@ test-rust:
 	cargo test --release --locked -p chandelier --features hub
 
 test-python: .venv/package .venv/tools .venv/weights weaviate
+	-@if command -v node || command -v chromium; then $(MAKE) --no-print-directory wasm; fi >/dev/null
 	$(BIN)/python -m pytest $(WORKERS)
 
 # What was built for the one environment serves the other: the extension is the same for every Python.
@@ -70,14 +72,14 @@ target/wasm/stamp: $(WASM_SOURCES)
 		target/wasm/build/$(WASM_TARGET)/release/chandelier_wasm.wasm target/wasm
 	@touch $@
 
-# Without it, its tests are skipped, but fail in CI.
+# Without it, its tests are skipped, but fail in CI; so are those of the packages above.
 weaviate:
 	-@tests/build_weaviate.sh
 
 test-elsewhere:
 	rust/elsewhere/run.sh
 
-lint: .venv/package .venv/tools
+lint: .venv/package .venv/tools wasm
 	cargo fmt --all --check
 	cargo fmt --manifest-path rust/fuzz/Cargo.toml --check
 	cargo fmt --manifest-path rust/elsewhere/Cargo.toml --check
@@ -86,6 +88,7 @@ lint: .venv/package .venv/tools
 	cargo clippy --release $(WASM_CARGO) --target $(WASM_TARGET) -- -D warnings
 	cargo clippy $(WASM_CARGO) -p chandelier-wasm-package -- -D warnings
 	cargo metadata --locked --format-version 1 --manifest-path rust/fuzz/Cargo.toml >/dev/null
+	cargo metadata --locked --format-version 1 --manifest-path tests/benchmarks/candle_wasm/Cargo.toml >/dev/null
 	cargo check --locked --tests --manifest-path rust/elsewhere/Cargo.toml --target-dir target/elsewhere
 	tree=$$(cargo tree --locked -p chandelier -e normal,build --prefix none); ! grep -i '^pyo3' <<<"$$tree"
 	$(BIN)/ruff check
@@ -104,6 +107,9 @@ profile: .venv/tools $(MINILM)/modules.json
 	peak=$$(target/release/examples/peak 1 | sed 's/.*gflop_per_cpu_s": \([0-9.]*\).*/\1/'); \
 		for dtype in float32 bfloat16 int8; do \
 			target/release/examples/profile $(MINILM) target/profile/texts 5 "$$peak" $$dtype; done
+
+bench-wasm: wasm .venv/package .venv/tools .venv/weights
+	$(BIN)/python tests/benchmarks/bench_wasm.py $(OPTIONS)
 
 bench-maths: .venv/package
 	cargo build --release --locked -p chandelier --example peak
