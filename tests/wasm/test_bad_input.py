@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from javascript import JavaScriptError, Node
+from missing import missing
 
 from chandelier import ChandelierError, ColBERT, from_bert
 
@@ -252,3 +253,84 @@ def test_wrong_arguments(tiny: Node, code: str) -> None:
     assert caught.value.name == name
     assert message in caught.value.message
     assert not caught.value.message.endswith(".")
+
+
+DETACHED = """
+    const detached = array => (structuredClone(array, { transfer: [array.buffer] }), array);
+    const thrower = { get dtype() { throw new Error("the caller's own"); } };
+"""
+LEAVE_THE_MODULE = {
+    "new chandelier.ColBERT({ 'config.json': detached(new Uint8Array(9)) })": (
+        "ArgumentError",
+        "memory was transferred",
+    ),
+    "chandelier.MultiVectors.fromParts(detached(new Float32Array(9)), new Uint32Array([0]), 1)": (
+        "ArgumentError",
+        "data: got",
+    ),
+    "new chandelier.ColBERT({}, thrower)": ("Error", "the caller's own"),
+    "const { proxy, revoke } = Proxy.revocable({}, {}); revoke(); new chandelier.ColBERT(proxy)": (
+        "TypeError",
+        "revoked",
+    ),
+    "kept.tiny.encodeDocuments({ constructor: { name: 8 } })": ("ArgumentError", "texts: got"),
+}
+
+
+@pytest.mark.parametrize("code", LEAVE_THE_MODULE)
+def test_what_is_thrown_on_the_way_takes_nothing_along(tiny: Node, code: str) -> None:
+    """Whatever ends a call, its stack is given back: a few hundred would exhaust it."""
+    name, message = LEAVE_THE_MODULE[code]
+    again = f"""
+        {DETACHED}
+        let thrown;
+        for (let i = 0; i < 2000; i++) {{
+            try {{ {code}; }} catch (error) {{ thrown = error; }}
+        }}
+        return [thrown.name, thrown.message];
+    """
+    found = tiny.evaluate(again)
+    assert found[0] == name
+    assert message in found[1]
+
+
+def test_memory_that_is_exhausted_is_told_and_can_be_freed(package: Path) -> None:
+    """Wherever in a call it happens; and the model, which was borrowed meanwhile, goes on."""
+    fill = """
+        const rows = 1 << 22, full = [];
+        for (let pieces = 64; pieces >= 1; pieces /= 4) {
+            try {
+                for (;;) full.push(chandelier.MultiVectors.fromParts(
+                    new Float32Array(rows * pieces / 64), new Uint32Array([0, rows * pieces / 64]), 1));
+            } catch (error) {
+                if (error.name !== "ArgumentError" && error.name !== "MemoryError") throw error;
+            }
+        }
+        const text = "word ".repeat(1 << 21), found = [];
+        for (const call of [
+            () => model.encodeDocuments([text]),
+            () => model.tokenizeDocuments([text]),
+            () => model.explain("word", text),
+            () => model.encodeDocuments(Array(20000).fill("a few words")),
+        ]) {
+            try { call(); found.push("nothing"); } catch (error) { found.push(error.name); }
+        }
+        full.forEach(held => held.free());
+        const { offsets } = model.encodeDocuments(["still the same?"]);
+        model.free();
+        return { found, rows: offsets[1] };
+    """
+    program = shutil.which("node") or missing("no Node on the PATH: apt-get install nodejs")
+    with Node(program, package) as node:  # whose memory stays large
+        code = "const model = new chandelier.ColBERT(kept.read(argument));" + fill
+        answer = node.evaluate(code, str(TINY))
+    assert set(answer["found"]) == {"MemoryError"}
+    assert answer["rows"] == 9
+
+
+def test_a_tensor_that_32_bits_cannot_count_is_refused_by_name(tiny: Node, copy: Path) -> None:
+    header = json.dumps({"huge": {"dtype": "F32", "shape": [1 << 27, 1], "data_offsets": [0, 1 << 29]}}).encode()
+    (copy / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(JavaScriptError, match=r"model.safetensors.*512 MiB or more.*float16") as caught:
+        open_folder(tiny, copy)
+    assert caught.value.name == "ModelError"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import npm_package
-import numpy as np
 import pytest
 from javascript import Node, multivectors
 
@@ -45,37 +49,37 @@ def test_the_rows_are_the_references(
 
 
 @pytest.fixture(scope="module")
-def int8(node: Node) -> Callable[[Path], MultiVectors]:
-    """The rows of `TEXTS` in int8, as documents."""
-
-    def encode(folder: Path) -> MultiVectors:
-        code = """
-            const model = new chandelier.ColBERT(kept.read(argument.folder), { dtype: "int8" });
-            const rows = kept.rows(model.encodeDocuments(argument.texts));
-            const { dtype } = model;
-            model.free();
-            return { dtype, rows };
-        """
-        found: dict[str, Any] = node.evaluate(code, {"folder": str(folder), "texts": TEXTS})
-        assert found["dtype"] == "int8"
-        return multivectors(found["rows"])
-
-    return encode
-
-
-@pytest.mark.parametrize("case", EVERY_BACKBONE)
-def test_int8_is_pythons(int8: Callable[[Path], MultiVectors], goldens: Path, case: str) -> None:
-    check_int8(int8, goldens / case / "checkpoint")
+def plain(tmp_path_factory: pytest.TempPathFactory, goldens: Path, minilm_checkpoint: Path) -> dict[str, MultiVectors]:
+    """Python's rows of `TEXTS` by case and precision, by instructions that round as WebAssembly does."""
+    script = """
+        import json, sys
+        from chandelier import ColBERT
+        out, texts, folders = sys.argv[1], *map(json.loads, sys.argv[2:])
+        for case, folder in folders.items():
+            for dtype in ("float32", "int8"):
+                ColBERT(folder, dtype=dtype).encode_documents(texts).save(f"{out}/{case}-{dtype}.safetensors")
+    """
+    folders = {case: str(goldens / case / "checkpoint") for case in EVERY_BACKBONE} | {"minilm": str(minilm_checkpoint)}
+    out = tmp_path_factory.mktemp("plain")
+    arguments = [str(out), json.dumps(TEXTS), json.dumps(folders)]
+    environment = os.environ | {"CHANDELIER_SIMD": "portable"}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script), *arguments], check=True, env=environment)
+    return {file.stem: MultiVectors.load(file) for file in out.iterdir()}
 
 
-def test_int8_of_real_weights(int8: Callable[[Path], MultiVectors], minilm_checkpoint: Path) -> None:
-    check_int8(int8, minilm_checkpoint)
-
-
-def check_int8(encode: Callable[[Path], MultiVectors], folder: Path) -> None:
-    """A product and a sum are rounded separately here, which moves a number across a step now and then."""
-    ours, theirs = encode(folder), ColBERT(folder, dtype="int8").encode_documents(TEXTS)
-    assert ours.offsets.tolist() == theirs.offsets.tolist()
-    print(f"worst gap {np.abs(ours.data - theirs.data).max():.1e}")
-    assert np.abs(ours.data - theirs.data).max() < 2e-2
-    assert not np.array_equal(ours.data, ColBERT(folder).encode_documents(TEXTS).data), "float32 by another name"
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("case", [*EVERY_BACKBONE, "minilm"])
+def test_rows_are_pythons_to_the_last_bit(
+    node: Node, plain: dict[str, MultiVectors], goldens: Path, minilm_checkpoint: Path, case: str, dtype: str
+) -> None:
+    code = """
+        const model = new chandelier.ColBERT(kept.read(argument.folder), { dtype: argument.dtype });
+        const rows = kept.rows(model.encodeDocuments(argument.texts));
+        const { dtype } = model;
+        model.free();
+        return { dtype, rows };
+    """
+    folder = minilm_checkpoint if case == "minilm" else goldens / case / "checkpoint"
+    found: dict[str, Any] = node.evaluate(code, {"folder": str(folder), "texts": TEXTS, "dtype": dtype})
+    assert found["dtype"] == dtype
+    assert multivectors(found["rows"]) == plain[f"{case}-{dtype}"]

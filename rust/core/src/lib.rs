@@ -82,7 +82,6 @@ pub use mean::mean_vectors;
 pub use model::{BATCH_TOKENS, ColBert, EncodeOptions, MAX_BATCH_TOKENS, OpenOptions, Prompt};
 pub use multivectors::{MultiVectors, MultiVectorsView};
 pub use muvera::{Muvera, MuveraOptions};
-pub use panics::survive;
 pub use pool::{Pooling, pool_tokens};
 pub use project::DenseShape;
 pub use queue::Observer;

@@ -3,9 +3,9 @@
 use js_sys::{Array, Float32Array, Function, JsString, Object, Reflect, Uint8Array, Uint32Array};
 use wasm_bindgen::prelude::*;
 
-use crate::door::{self, Result};
+use crate::door::{self, Result, Thrown};
 
-fn wrong(name: &str, value: &JsValue, wanted: &str) -> JsValue {
+fn wrong(name: &str, value: &JsValue, wanted: &str) -> Thrown {
     door::argument(name, &brief(value), wanted)
 }
 
@@ -63,33 +63,46 @@ pub(crate) fn whole_number(name: &str, value: &JsValue, least: u32) -> Result<us
 
 pub(crate) fn floats(name: &str, value: &JsValue) -> Result<Vec<f32>> {
     let array = value.dyn_ref::<Float32Array>().ok_or_else(|| wrong(name, value, "a Float32Array"))?;
-    let mut copy = room(name, array.length(), 0.0)?;
+    let mut copy = room(name, value, array.length(), 0.0)?;
     array.copy_to(&mut copy);
     Ok(copy)
 }
 
 pub(crate) fn offsets(name: &str, value: &JsValue) -> Result<Vec<usize>> {
     let array = value.dyn_ref::<Uint32Array>().ok_or_else(|| wrong(name, value, "a Uint32Array"))?;
-    let mut copy = room(name, array.length(), 0)?;
+    let mut copy = room(name, value, array.length(), 0)?;
     array.copy_to(&mut copy);
     Ok(copy.into_iter().map(|offset| offset as usize).collect())
 }
 
 pub(crate) fn bytes(name: &str, value: &JsValue) -> Result<Vec<u8>> {
     let array = value.dyn_ref::<Uint8Array>().ok_or_else(|| wrong(name, value, "a Uint8Array"))?;
-    let mut copy = room(name, array.length(), 0)?;
+    let mut copy = room(name, value, array.length(), 0)?;
     array.copy_to(&mut copy);
     Ok(copy)
 }
 
-/// Where there is no room, the allocator would end the program.
-fn room<T: Copy>(name: &str, length: u32, zero: T) -> Result<Vec<T>> {
+/// Where there is no room, the allocator would end the call.
+fn room<T: Copy>(name: &str, array: &JsValue, length: u32, zero: T) -> Result<Vec<T>> {
+    if length == 0 && is_detached(array) {
+        let got = format!("{} whose memory was transferred", brief(array));
+        return Err(door::argument(name, &got, "one that is whole: transfer a copy, or pass it first"));
+    }
     let mut values = Vec::new();
     let fits = values.try_reserve_exact(length as usize);
     let wanted = "no more than fits into the 4 GB of WebAssembly's memory";
     fits.map_err(|_| door::argument(name, &format!("{length} values"), wanted))?;
     values.resize(length as usize, zero);
     Ok(values)
+}
+
+/// Whether another thread has an array's memory now: no view of it can be made.
+fn is_detached(array: &JsValue) -> bool {
+    let view_anew = || {
+        let class = Reflect::get(&js_sys::global(), &"DataView".into())?.dyn_into::<Function>()?;
+        Reflect::construct(&class, &Array::of1(&Reflect::get(array, &"buffer".into())?))
+    };
+    view_anew().is_err()
 }
 
 /// The entries of a plain object; none of undefined.

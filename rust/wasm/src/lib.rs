@@ -10,10 +10,10 @@ mod multivectors;
 
 use wasm_bindgen::prelude::*;
 
+#[cfg(not(target_feature = "simd128"))]
+compile_error!(
+    "without SIMD it takes several times as long: `make wasm`, or RUSTFLAGS=-Ctarget-feature=+simd128"
+);
+
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = include_str!("types.d.ts");
-
-#[wasm_bindgen(start)]
-fn start() {
-    door::remember_panics();
-}

@@ -11,14 +11,15 @@ use crate::multivectors::MultiVectors;
 /// ShapeError if a matrix has no rows or rows of another length, an ArgumentError if a value is not finite.
 #[wasm_bindgen]
 pub fn maxsim(query: &MultiVectors, documents: &MultiVectors) -> Result<js_sys::Float32Array> {
-    let count = query.inner.len();
-    if count != 1 {
-        return Err(door::argument("query", &format!("{count} queries"), "one"));
-    }
-    let (query, documents) = (Matrices::from(&query.inner), Matrices::from(&documents.inner));
-    let scores =
-        door::enter(|| chandelier::maxsim_matrix(&query, &documents, Cpu::detect()?, &mut |_| Ok(())))?;
-    Ok(js_sys::Float32Array::from(&scores[..]))
+    door::enter(|| {
+        let count = query.inner.len();
+        if count != 1 {
+            return Err(door::argument("query", &format!("{count} queries"), "one"));
+        }
+        let (query, documents) = (Matrices::from(&query.inner), Matrices::from(&documents.inner));
+        let scores = chandelier::maxsim_matrix(&query, &documents, Cpu::detect()?, &mut |_| Ok(()))?;
+        Ok(js_sys::Float32Array::from(&scores[..]))
+    })
 }
 
 /// Every document with about one row for `poolFactor` of its rows: the means of those that resemble each other. The first
@@ -30,10 +31,15 @@ pub fn pool_tokens(
     #[wasm_bindgen(unchecked_optional_param_type = "number", js_name = protectedTokens)]
     protected_tokens: &JsValue,
 ) -> Result<MultiVectors> {
-    let mut pooling = Pooling { factor: arguments::number("poolFactor", pool_factor)?, ..Pooling::default() };
-    if !protected_tokens.is_undefined() {
-        pooling.protected = arguments::whole_number("protectedTokens", protected_tokens, 0)?;
-    }
-    let pool = || chandelier::pool_tokens(documents.inner.view(), &pooling, Cpu::detect()?, &mut |_| Ok(()));
-    Ok(MultiVectors { inner: door::enter(pool)? })
+    door::enter(|| {
+        let factor = arguments::number("poolFactor", pool_factor)?;
+        let mut pooling = Pooling { factor, ..Pooling::default() };
+        if !protected_tokens.is_undefined() {
+            pooling.protected = arguments::whole_number("protectedTokens", protected_tokens, 0)?;
+        }
+        let documents = documents.inner.view();
+        Ok(MultiVectors {
+            inner: chandelier::pool_tokens(documents, &pooling, Cpu::detect()?, &mut |_| Ok(()))?,
+        })
+    })
 }

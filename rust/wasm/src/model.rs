@@ -14,7 +14,6 @@ use crate::multivectors::MultiVectors;
 #[wasm_bindgen(js_name = ColBERT)]
 pub struct Model {
     inner: ColBert,
-    fingerprint: String,
 }
 
 #[wasm_bindgen(js_class = ColBERT)]
@@ -27,23 +26,19 @@ impl Model {
         #[wasm_bindgen(unchecked_param_type = "Record<string, Uint8Array>")] files: &JsValue,
         #[wasm_bindgen(unchecked_optional_param_type = "Options")] options: &JsValue,
     ) -> Result<Self> {
-        let (options, from_bert) = open_options(options)?;
-        let mut folder = Files::default();
-        let wanted = "an object of paths and Uint8Arrays";
-        if files.is_undefined() {
-            return Err(door::argument("files", "undefined", wanted));
-        }
-        for (path, content) in arguments::entries("files", files, wanted)? {
-            let content = arguments::bytes(&format!("files[{path:?}]"), &content)?;
-            folder.insert(&path, content).map_err(|error| door::to_javascript(&error))?;
-        }
-        let open = if from_bert { ColBert::from_bert_files } else { ColBert::open_files };
-        let (inner, fingerprint) = door::enter(|| {
-            let model = open(folder, options)?;
-            let fingerprint = model.fingerprint()?;
-            Ok((model, fingerprint))
-        })?;
-        Ok(Self { inner, fingerprint })
+        door::enter(|| {
+            let (options, from_bert) = open_options(options)?;
+            let mut folder = Files::default();
+            let wanted = "an object of paths and Uint8Arrays";
+            if files.is_undefined() {
+                return Err(door::argument("files", "undefined", wanted));
+            }
+            for (path, content) in arguments::entries("files", files, wanted)? {
+                folder.insert(&path, arguments::bytes(&format!("files[{path:?}]"), &content)?)?;
+            }
+            let open = if from_bert { ColBert::from_bert_files } else { ColBert::open_files };
+            Ok(Self { inner: open(folder, options)? })
+        })
     }
 
     /// The length of a row.
@@ -72,8 +67,8 @@ impl Model {
 
     /// What makes vectors comparable, as 64 hexadecimal digits: that of the same checkpoint in Python.
     #[wasm_bindgen(getter)]
-    pub fn fingerprint(&self) -> String {
-        self.fingerprint.clone()
+    pub fn fingerprint(&self) -> Result<String> {
+        door::enter(|| Ok(self.inner.fingerprint()?))
     }
 
     /// One matrix (tokens, dim) of unit rows a query.
@@ -82,7 +77,7 @@ impl Model {
         &self,
         #[wasm_bindgen(unchecked_param_type = "string[]")] texts: &JsValue,
     ) -> Result<MultiVectors> {
-        self.encode(texts, Role::Query, None)
+        door::enter(|| self.encode(texts, Role::Query, None))
     }
 
     /// One matrix (tokens, dim) of unit rows a document, pooled if that is asked for.
@@ -92,15 +87,7 @@ impl Model {
         #[wasm_bindgen(unchecked_param_type = "string[]")] texts: &JsValue,
         #[wasm_bindgen(unchecked_optional_param_type = "Pooling")] options: &JsValue,
     ) -> Result<MultiVectors> {
-        let mut pooling = Pooling::default();
-        arguments::options(options, &["poolFactor", "protectedTokens"], |name, value| {
-            match name {
-                "poolFactor" => pooling.factor = arguments::number(name, value)?,
-                _ => pooling.protected = whole_number(name, value, 0)?,
-            }
-            Ok(())
-        })?;
-        self.encode(texts, Role::Document, Some(pooling))
+        door::enter(|| self.encode(texts, Role::Document, Some(pooling_options(options)?)))
     }
 
     /// The tokens of queries, expansion included.
@@ -109,7 +96,7 @@ impl Model {
         &self,
         #[wasm_bindgen(unchecked_param_type = "string[]")] texts: &JsValue,
     ) -> Result<Array> {
-        self.tokenize(texts, Role::Query)
+        door::enter(|| self.tokenize(texts, Role::Query))
     }
 
     /// The tokens of documents.
@@ -118,7 +105,7 @@ impl Model {
         &self,
         #[wasm_bindgen(unchecked_param_type = "string[]")] texts: &JsValue,
     ) -> Result<Array> {
-        self.tokenize(texts, Role::Document)
+        door::enter(|| self.tokenize(texts, Role::Document))
     }
 
     /// Why a document has its score against a query. Throws a ModelError if the checkpoint pools rows, and a ShapeError if
@@ -129,21 +116,23 @@ impl Model {
         #[wasm_bindgen(unchecked_param_type = "string")] query: &JsValue,
         #[wasm_bindgen(unchecked_param_type = "string")] document: &JsValue,
     ) -> Result<JsValue> {
-        let (query, document) = (string("query", query)?, string("document", document)?);
-        let sides = ((&query[..], Prompt::Default), (&document[..], Prompt::Default));
-        let found = door::enter(|| self.inner.explain(sides.0, sides.1, None, &mut |_| Ok(())))?;
-        Ok(explanation::to_javascript(found, &query, &document))
+        door::enter(|| {
+            let (query, document) = (string("query", query)?, string("document", document)?);
+            let sides = [&query[..], &document[..]].map(|text| (text, Prompt::Default));
+            let found = self.inner.explain(sides[0], sides[1], None, &mut |_| Ok(()))?;
+            Ok(explanation::to_javascript(found, &query, &document))
+        })
     }
 
     fn encode(&self, texts: &JsValue, role: Role, pooling: Option<Pooling>) -> Result<MultiVectors> {
         let texts = strings("texts", texts)?;
         let options = EncodeOptions { pooling, ..EncodeOptions::default() };
-        Ok(MultiVectors { inner: door::enter(|| self.inner.encode(&texts, role, options))? })
+        Ok(MultiVectors { inner: self.inner.encode(&texts, role, options)? })
     }
 
     fn tokenize(&self, texts: &JsValue, role: Role) -> Result<Array> {
         let texts = strings("texts", texts)?;
-        let all = door::enter(|| self.inner.tokenize(&texts, role, Prompt::Default, &mut |_| Ok(())))?;
+        let all = self.inner.tokenize(&texts, role, Prompt::Default, &mut |_| Ok(()))?;
         let spell = |&id: &u32| self.inner.tokenizer().token(id).unwrap_or_default();
         let tokens = all.into_iter().zip(&texts).map(|((tokens, spans), text)| {
             let attention: Vec<u8> = (0..tokens.ids.len()).map(|i| u8::from(i < tokens.attended)).collect();
@@ -191,6 +180,18 @@ fn open_options(value: &JsValue) -> Result<(OpenOptions, bool)> {
         Ok(())
     })?;
     Ok((OpenOptions { knobs, dtype, threads: Some(1), ..OpenOptions::default() }, from_bert))
+}
+
+fn pooling_options(value: &JsValue) -> Result<Pooling> {
+    let mut pooling = Pooling::default();
+    arguments::options(value, &["poolFactor", "protectedTokens"], |name, value| {
+        match name {
+            "poolFactor" => pooling.factor = arguments::number(name, value)?,
+            _ => pooling.protected = whole_number(name, value, 0)?,
+        }
+        Ok(())
+    })?;
+    Ok(pooling)
 }
 
 fn precision(value: &JsValue) -> Result<Dtype> {

@@ -22,10 +22,11 @@ impl MultiVectors {
         #[wasm_bindgen(unchecked_param_type = "Uint32Array")] offsets: &JsValue,
         #[wasm_bindgen(unchecked_param_type = "number")] dim: &JsValue,
     ) -> Result<Self> {
-        let (data, offsets) = (arguments::floats("data", data)?, arguments::offsets("offsets", offsets)?);
-        let dim = arguments::whole_number("dim", dim, 1)?;
-        let inner = door::enter(|| chandelier::MultiVectors::new(data, offsets, dim))?;
-        Ok(Self { inner })
+        door::enter(|| {
+            let (data, offsets) = (arguments::floats("data", data)?, arguments::offsets("offsets", offsets)?);
+            let dim = arguments::whole_number("dim", dim, 1)?;
+            Ok(Self { inner: chandelier::MultiVectors::new(data, offsets, dim)? })
+        })
     }
 
     /// The length of a row.
@@ -42,14 +43,16 @@ impl MultiVectors {
 
     /// All rows, one after the other: a copy.
     #[wasm_bindgen(getter)]
-    pub fn data(&self) -> Float32Array {
-        Float32Array::from(self.inner.data())
+    pub fn data(&self) -> Result<Float32Array> {
+        door::enter(|| Ok(Float32Array::from(self.inner.data())))
     }
 
     /// Where each text's rows begin, and at the end how many rows there are: a copy.
     #[wasm_bindgen(getter)]
-    pub fn offsets(&self) -> Uint32Array {
-        let offsets: Vec<u32> = self.inner.offsets().iter().map(|&offset| offset as u32).collect();
-        Uint32Array::from(&offsets[..])
+    pub fn offsets(&self) -> Result<Uint32Array> {
+        door::enter(|| {
+            let offsets: Vec<u32> = self.inner.offsets().iter().map(|&offset| offset as u32).collect();
+            Ok(Uint32Array::from(&offsets[..]))
+        })
     }
 }

@@ -1,3 +1,5 @@
+/// <reference lib="esnext.disposable" />
+
 /** What layers compute in; the rows that come out are float32 in any case. */
 export type Dtype = "float32" | "int8";
 
@@ -91,6 +93,15 @@ export interface WeightedSpan {
 /**
  * Errors are `Error`s with one of these names, and a message that says what came, what was wanted and the way out:
  * "ArgumentError", "ShapeError", "ModelError" (a checkpoint's file), "MissingError" (a file that is not there),
- * "DeviceError", "IoError", and "ChandelierError" for a defect of this package.
+ * "DeviceError", "IoError", "MemoryError" (WebAssembly's is exhausted), and "ChandelierError" for a defect of this package.
+ * What was freed, or is no object of this package, is refused by its bindings, with a plain "Error".
  */
-export type ErrorName = "ArgumentError" | "ShapeError" | "ModelError" | "MissingError" | "DeviceError" | "IoError" | "ChandelierError";
+export type ErrorName =
+  | "ArgumentError"
+  | "ShapeError"
+  | "ModelError"
+  | "MissingError"
+  | "DeviceError"
+  | "IoError"
+  | "MemoryError"
+  | "ChandelierError";

@@ -31,6 +31,7 @@ fn main() -> Result<()> {
         };
         bindgen.generate(&folder)?;
         fs::write(folder.join("package.json"), describe(target))?;
+        fs::write(folder.join("LICENSE"), include_str!("../../../../LICENSE"))?;
     }
     Ok(())
 }
