@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +32,9 @@ class Site:
         breaks_after: So many parts of weights are sent; then it hangs up in the middle of each.
         breaks: How often it does that.
         has_ranges: Whether it sends parts of files.
+        refusal: The status with which it refuses a path; None for those that it serves.
+        reply: Answers a request in a way of its own, given the handler; says whether it did.
+        missing: What it sends, with status 200, for files that are not there; None for a status of 404.
         allowed_origin: Which other pages may read it.
     """
 
@@ -41,6 +45,9 @@ class Site:
         self.breaks_after: int | None = None
         self.breaks = 1000
         self.has_ranges = True
+        self.refusal: Callable[[str], int | None] = lambda path: None
+        self.reply: Callable[[Any], bool] = lambda handler: False
+        self.missing: bytes | None = None
         self.allowed_origin: str | None = None
         self.address = ""
 
@@ -59,7 +66,23 @@ class _Handler(serve.Handler):  # type: ignore[name-defined, misc]
         self.site.asked.append((self.path, self.headers.get("Range")))
         if not self.site.has_ranges:
             del self.headers["Range"]
-        super().do_GET()
+        status = self.site.refusal(self.path)
+        if self.site.reply(self):
+            return
+        if status is None:
+            super().do_GET()
+        else:
+            self._refuse(HTTPStatus(status))
+
+    def _refuse(self, status: HTTPStatus, **headers: str) -> None:
+        if status != HTTPStatus.NOT_FOUND or self.site.missing is None:
+            super()._refuse(status, **headers)
+            return
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(self.site.missing)))
+        self.end_headers()
+        self.wfile.write(self.site.missing)
 
     def end_headers(self) -> None:
         if self.site.allowed_origin:

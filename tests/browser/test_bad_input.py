@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,24 @@ def test_a_single_dropped_file_is_no_checkpoint(
     (tmp_path / "letter.odt").write_bytes(b"Dear Sir")
     visitor.drop(tmp_path / "letter.odt")
     visitor.wait("document.querySelector('.message').textContent.includes('no checkpoint')")
+    visitor.drop(checkpoint)
+    visitor.wait_for_model("damaged")
+    assert visitor.page.locator("#model-messages .message").count() == 0
+
+
+def test_a_folder_that_no_tab_can_hold_is_not_read(visit: Callable[..., Visitor], checkpoint: Path) -> None:
+    os.truncate(checkpoint / "model.safetensors", 1_300_000_000)
+    visitor = visit()
+    visitor.drop(checkpoint)
+    said = visitor.message()
+    assert "1,300 MB, and a tab can hold 1,200 MB" in said
+    assert "Take a smaller one" in said
+
+
+def test_the_same_weights_in_another_format_are_not_read(visit: Callable[..., Visitor], checkpoint: Path) -> None:
+    (checkpoint / "pytorch_model.bin").touch()
+    os.truncate(checkpoint / "pytorch_model.bin", 1_300_000_000)
+    visitor = visit()
     visitor.drop(checkpoint)
     visitor.wait_for_model("damaged")
     assert visitor.page.locator("#model-messages .message").count() == 0
@@ -216,6 +235,32 @@ def test_texts_that_end_the_worker_twice_are_not_tried_again(visit: Callable[...
     assert visitor.rows()[0]["text"] == "the moon"
     assert visitor.page.locator("#results-messages .message").count() == 0
     visitor.complaints.clear()
+
+
+def test_texts_that_exhaust_the_memory_cost_the_worker_and_not_the_page(visit: Callable[..., Visitor]) -> None:
+    visitor = visit(model="tiny")
+    started: list[object] = []
+    visitor.page.on("worker", lambda worker: started.append(worker))
+    # All but 32 of the 4,096 MiB are taken before, so that a text of 1 MB is enough.
+    visitor.page.workers[0].evaluate(
+        """async () => {
+            const { default: init } = await import("/chandelier/chandelier.js");
+            const { memory } = await init();
+            memory.grow(2 ** 16 - memory.buffer.byteLength / 2 ** 16 - 512);
+        }"""
+    )
+    visitor.paste(["word " * 200_000])
+    said = visitor.message("#results-messages")
+    assert "ended and is started again: " in said
+    assert "memory" in said.split("started again: ")[1].split(" If it happens again")[0]
+    visitor.wait_for_model("tiny")
+    visitor.wait_for_ranking()
+    assert len(started) == 1
+    assert visitor.rows()[0]["text"].startswith("word word")
+    assert "1 document has more than" in visitor.page.inner_text("#results-messages")
+    visitor.type("the moon", ["the moon", "the sea"])
+    assert visitor.rows()[0]["text"] == "the moon"
+    assert visitor.page.locator("#results-messages .message").count() == 0
 
 
 def test_without_a_package_the_page_says_so(visit: Callable[..., Visitor], site: object, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,92 @@ def test_a_server_without_ranges_will_do(visit: Callable[..., Visitor], site: Si
     ask(visitor, "models/minilm/")
     assert "did not arrive" in visitor.message()
     assert "minilm stays open" in visitor.message()
+
+
+def test_a_server_that_asks_who_you_are_is_not_asked_again(visit: Callable[..., Visitor], site: Site) -> None:
+    site.refusal = lambda path: 401 if path.endswith("config.json") else None
+    visitor = visit()
+    ask(visitor, "models/tiny/")
+    said = visitor.message()
+    assert "asks who you are" in said
+    assert "Download the folder yourself" in said
+    asked = [path for path, _ in site.asked]
+    assert asked.count("/models/tiny/config.json") == 1
+
+
+def test_a_server_that_is_busy_is_asked_again(visit: Callable[..., Visitor], site: Site) -> None:
+    busy = [429, 429]
+    site.refusal = lambda path: busy.pop() if busy and path.endswith("tiny/model.safetensors") else None
+    visit(model="tiny")
+    assert busy == []
+    assert site.asked.count(("/models/tiny/model.safetensors", "bytes=0-65535")) == 3
+
+
+def test_a_server_that_stays_broken_is_told(visit: Callable[..., Visitor], site: Site) -> None:
+    site.refusal = lambda path: 503 if path.endswith("tiny/modules.json") else None
+    visitor = visit()
+    ask(visitor, "models/tiny/")
+    said = visitor.message()
+    assert "tiny/modules.json did not arrive: the server answered 503" in said
+    asked = [path for path, _ in site.asked]
+    assert asked.count("/models/tiny/modules.json") == 4
+    site.refusal = lambda path: None
+    visitor.page.click("text=Try again")
+    visitor.wait_for_model("tiny")
+
+
+def test_a_page_in_place_of_a_missing_file_is_no_file(visit: Callable[..., Visitor], site: Site) -> None:
+    site.missing = b"<!doctype html><title>All that is asked for is here</title>"
+    visitor = visit(model="tiny")
+    visitor.type("the moon", ["the moon", "the sea"])
+    assert visitor.rows()[0]["text"] == "the moon"
+    visitor.page.click("#model-toggle")
+    ask(visitor, "models/nowhere/")
+    assert "There is no config.json" in visitor.message()
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "old", "new"),
+    [
+        ("a_bert_pylate", "modules.json", '"1_Dense"', '"../1_Dense"'),
+        ("g_bert_sharded", "model.safetensors.index.json", '"model-00001', '"../model-00001'),
+    ],
+)
+def test_nothing_outside_of_the_folder_is_fetched(
+    visit: Callable[..., Visitor], site: Site, goldens: Path, tmp_path: Path, case: str, name: str, old: str, new: str
+) -> None:
+    mine = Path(shutil.copytree(goldens / case / "checkpoint", tmp_path / "mine"))
+    site.mounts["models/mine/"] = mine
+    text = (mine / name).read_text()
+    assert old in text
+    (mine / name).write_text(text.replace(old, new))
+    visitor = visit()
+    ask(visitor, "models/mine/")
+    visitor.message()
+    asked = {path for path, _ in site.asked if path.startswith("/models/")}
+    assert f"/models/mine/{name}" in asked
+    assert [path for path in asked if not path.startswith("/models/mine/")] == []
+
+
+@pytest.mark.parametrize("has_ranges", [True, False])
+def test_what_is_too_large_is_refused_before_it_is_fetched(
+    visit: Callable[..., Visitor], site: Site, goldens: Path, tmp_path: Path, has_ranges: bool
+) -> None:
+    mine = Path(shutil.copytree(goldens / "a_bert_pylate" / "checkpoint", tmp_path / "mine"))
+    os.truncate(mine / "model.safetensors", 700_000_000)
+    os.truncate(mine / "1_Dense" / "model.safetensors", 600_000_000)
+    site.mounts["models/mine/"] = mine
+    site.has_ranges = has_ranges
+    visitor = visit()
+    ask(visitor, "models/mine/")
+    said = visitor.message()
+    assert "1,300 MB, and a tab can hold 1,200 MB" in said
+    assert "Take a smaller one" in said
+    assert len(site.weights_asked) == OPENINGS
+    os.truncate(mine / "1_Dense" / "model.safetensors", 400_000_000)
+    visitor.page.click("text=Try again")
+    visitor.wait("document.querySelector('#progress-text').textContent.endsWith('of 1,100 MB')")
+    visitor.page.click("#cancel")
 
 
 def test_another_origin_must_allow_it(

@@ -97,6 +97,32 @@ def test_only_what_changed_is_encoded(visit: Callable[..., Visitor]) -> None:
     assert "no new ones" in visitor.page.inner_text("#timing")
 
 
+def test_the_same_documents_are_ranked_anew_for_another_query(visit: Callable[..., Visitor], minilm: ColBERT) -> None:
+    """They stay where they are then; other documents, fewer, or the same in another order take their place."""
+    visitor = visit(model="minilm")
+    for query, documents in (
+        (QUERY, DOCUMENTS),
+        ("a violin", DOCUMENTS),
+        ("a violin", DOCUMENTS[::-1]),
+        ("a violin", DOCUMENTS[1:]),
+        (QUERY, DOCUMENTS[1:]),
+        (QUERY, DOCUMENTS[:3]),
+        (QUERY, DOCUMENTS),
+    ):
+        visitor.type(query, documents)
+        scores, tokens = expected(minilm, query, documents, 1)
+        found = {row["text"]: row for row in visitor.rows()}
+        np.testing.assert_allclose([found[text]["score"] for text in documents], scores, atol=TOLERANCE)
+        assert [found[text]["tokens"] for text in documents] == tokens
+
+
+def test_the_query_takes_time(visit: Callable[..., Visitor]) -> None:
+    told = visit(model="minilm").page.inner_text("#timing")
+    taken = re.search(r"Query\n([0-9.]+) (ms|s)\n", told)
+    assert taken is not None, told
+    assert float(taken[1]) > 0
+
+
 def test_int8_is_a_choice(visit: Callable[..., Visitor], minilm_checkpoint: object) -> None:
     visitor = visit(model="minilm")
     visitor.type(QUERY, DOCUMENTS)

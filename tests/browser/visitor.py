@@ -21,7 +21,9 @@ FLAGS = [
 ]
 
 # Not every checkpoint has every file, and a server that breaks down is what some tests are about.
-EXPECTED = re.compile(r"Failed to load resource: (the server responded with a status of 404|net::ERR_)|CORS policy")
+EXPECTED = re.compile(
+    r"Failed to load resource: (the server responded with a status of (401|404|429|503)|net::ERR_)|CORS policy"
+)
 
 
 class Visitor:
@@ -46,8 +48,8 @@ class Visitor:
             self.complaints.append(text)
 
     def open(self, model: str | None = None) -> None:
-        """Goes to the page; with a model waits until it is open."""
-        self.page.goto(self.site.address + (f"?model=models/{model}/" if model else "?"))
+        """Goes to the page; with a model waits until it is open. Under `/` the server would choose one."""
+        self.page.goto(self.site.address + (f"?model=models/{model}/" if model else "index.html"))
         if model:
             self.wait_for_model(model)
             self.wait_for_ranking()

@@ -129,7 +129,7 @@ export class Desk {
     this.#died = { texts: died, times: this.#died?.texts === died ? this.#died.times + 1 : 1 };
     this.#messages.show({
       kind: "died",
-      text: `The model’s program ended (${error.message}) and is started again.`,
+      text: `The model’s program ended and is started again: ${error.message}.`,
       advice: "If it happens again, take shorter or fewer documents, or a smaller model.",
     });
   }
@@ -248,8 +248,13 @@ export class Desk {
 }
 
 function texts() {
-  const documents = byId("documents").value.split("\n").map((line) => line.trim());
-  return { query: byId("query").value.trim(), documents: documents.filter(Boolean) };
+  const documents = wellFormed(byId("documents").value).split("\n").map((line) => line.trim());
+  return { query: wellFormed(byId("query").value).trim(), documents: documents.filter(Boolean) };
+}
+
+/** The text with U+FFFD in place of each half of a surrogate pair, which is no character and has no UTF-8. */
+function wellFormed(text) {
+  return text.toWellFormed?.() ?? text.replace(/\p{Surrogate}/gu, "\ufffd"); // browsers before 2023 lack it
 }
 
 function factor() {

@@ -11,8 +11,9 @@ import { Messages } from "./view/messages.js";
 const ADVICE = {
   MissingError: "Drop the whole folder of the checkpoint, with the folders inside it.",
   CompileError: "This browser is too old for the model’s program, which needs WebAssembly with SIMD: update it.",
-  ModelError: "If the files are those of a ColBERT, download or copy the folder again, all of it.",
 };
+const AGAIN = "If the files are those of a ColBERT, download or copy the folder again, all of it.";
+const ANOTHER = "Take another model, unless that setting was changed by hand.";
 
 export class ModelCard {
   #pieces;
@@ -21,6 +22,7 @@ export class ModelCard {
   #messages = new Messages(byId("model-messages"));
   #loading = null; // the AbortController of the load under way
   #opened = null; // { source, options, engine, info, name }
+  #undecided = null; // the source that did not open, where another precision or the checkbox may help
 
   constructor({ pieces, onOpened, onLost }) {
     this.#pieces = pieces;
@@ -52,6 +54,8 @@ export class ModelCard {
     this.#loading?.abort();
     const loading = (this.#loading = new AbortController());
     this.#messages.clear();
+    this.#undecided = null;
+    showOptions(options);
     this.#showProgress({ text: `Reading ${source.name}…` });
     const engine = new Engine(() => this.#died(engine));
     try {
@@ -76,6 +80,7 @@ export class ModelCard {
       if (this.#loading === loading) {
         this.#loading = null;
         this.#showProgress(null);
+        showOptions(this.#opened?.options ?? options);
       }
       this.#showKept();
     }
@@ -126,18 +131,21 @@ export class ModelCard {
     const still = this.#opened ? ` ${this.#opened.name} stays open.` : "";
     const again = source ? { label: "Try again", run: () => this.load(source, options) } : undefined;
     if (error instanceof EngineDied) {
+      this.#undecided = source;
       this.#messages.show({
-        text: `${source.name} could not be opened: the model’s program gave up (${error.message}).`,
+        text: `${source.name} could not be opened: ${error.message}.`,
         advice: `Its files are damaged, or larger than this tab’s memory: try int8, a smaller model, or fetch it again.${still}`,
         action: again,
       });
     } else {
-      const advice = error instanceof Problem ? error.advice : (ADVICE[error.name] ?? "");
-      this.#messages.show({ text: error.message, advice: `${advice}${still}`, action: again });
+      this.#undecided = isAboutBert(error) ? source : null;
+      this.#messages.show({ text: error.message, advice: `${advice(error, options)}${still}`, action: again });
     }
     if (!this.#opened) {
       this.#summary("none yet");
-      this.#openPanel(true);
+    }
+    if (!this.#opened || this.#undecided) {
+      this.#openPanel(true); // the choice that is advised is in there
     }
   }
 
@@ -188,7 +196,12 @@ export class ModelCard {
       byId("url").focus();
     });
     for (const id of ["dtype", "from-bert"]) {
-      byId(id).addEventListener("change", () => this.#opened && this.load(this.#opened.source));
+      byId(id).addEventListener("change", () => {
+        const source = (this.#messages.has("error") && this.#undecided) || this.#opened?.source;
+        if (source) {
+          this.load(source);
+        }
+      });
     }
     this.#listenForDrops();
   }
@@ -218,6 +231,37 @@ export class ModelCard {
 
 function chosenOptions() {
   return { dtype: byId("dtype").value, fromBert: byId("from-bert").checked };
+}
+
+function showOptions({ dtype, fromBert }) {
+  byId("dtype").value = dtype;
+  byId("from-bert").checked = fromBert;
+}
+
+/** What to do about an error. */
+function advice(error, options) {
+  if (error instanceof Problem) {
+    return error.advice;
+  }
+  if (isAboutBert(error)) {
+    const checkbox = `“${byId("from-bert").labels[0].textContent.trim()}”`;
+    const choice = options.fromBert ? `Uncheck ${checkbox}.` : `For a plain BERT, check ${checkbox}.`;
+    return [ADVICE[error.name], choice].filter(Boolean).join(" ");
+  }
+  if (error.name === "ModelError") {
+    return isDamage(error) ? AGAIN : ANOTHER;
+  }
+  return ADVICE[error.name] ?? "";
+}
+
+/** Whether the core names the option of the checkbox as the way out. */
+function isAboutBert(error) {
+  return error.message.includes("--from-bert");
+}
+
+/** Whether other bytes may help: of weights and of what no parser reads, but not of a setting that was read. */
+function isDamage(error) {
+  return /^[^:]*\.(safetensors|bin)\b|: not (valid JSON|a tokenizer)\b|fetch (it|the checkpoint) again/.test(error.message);
 }
 
 function amount(done, total) {

@@ -6,7 +6,7 @@ const PORTION = 8; // documents encoded between two looks at the messages
 
 let model = null;
 let encoded = new Map(); // text -> { rows, cut } of the documents of the last ranking
-let ranked = null; // the query's and the documents' rows of the last ranking
+let ranked = null; // the query's and the documents' rows of the last ranking, and the documents' texts
 let newest = 0; // the latest ranking that was asked for; older ones stop
 
 const calls = {
@@ -28,7 +28,6 @@ const calls = {
 
   /** Scores and token counts of documents, in their order. */
   async rank({ query, documents, id }, progress) {
-    const encodedQuery = timed(() => model.encodeQueries([query]));
     const fresh = [...new Set(documents)].filter((text) => !encoded.has(text));
     let encoding = 0;
     let freshTokens = 0;
@@ -36,13 +35,12 @@ const calls = {
       progress({ done: start, total: fresh.length });
       await new Promise((resolve) => setTimeout(resolve));
       if (id !== newest) {
-        encodedQuery.value.free();
         return null;
       }
       const texts = fresh.slice(start, start + PORTION);
+      const seen = model.tokenizeDocuments(texts).map((tokens) => tokens.seen);
       const portion = timed(() => model.encodeDocuments(texts));
       const { data, offsets, dim } = portion.value;
-      const seen = model.tokenizeDocuments(texts).map((tokens) => tokens.seen);
       texts.forEach((text, i) => {
         const rows = data.slice(offsets[i] * dim, offsets[i + 1] * dim);
         encoded.set(text, { rows, cut: seen[i][1] - seen[i][0] < text.length });
@@ -53,9 +51,8 @@ const calls = {
     }
     encoded = new Map(documents.map((text) => [text, encoded.get(text)]));
     const found = documents.map((text) => encoded.get(text));
-    ranked?.query.free();
-    ranked?.documents.free();
-    ranked = { query: encodedQuery.value, documents: joined(found.map(({ rows }) => rows), model.dim) };
+    const encodedQuery = timed(() => model.encodeQueries([query])); // not before: it would leak if a document fails
+    replaceRanked(encodedQuery.value, documents, found);
     const scores = timed(() => maxsim(ranked.query, ranked.documents));
     return {
       scores: scores.value,
@@ -89,11 +86,26 @@ self.onmessage = async ({ data: { id, name, argument } }) => {
     const result = await calls[name]({ ...argument, id }, (progress) => self.postMessage({ id, progress }));
     self.postMessage({ id, result });
   } catch (error) {
-    // After a trap, a panic or an allocation that failed the memory is in no known state: the worker is replaced.
-    const fatal = error instanceof WebAssembly.RuntimeError || error instanceof RangeError || error.name === "ChandelierError";
-    self.postMessage({ id, error: { name: error.name, message: error.message, fatal } });
+    self.postMessage({ id, error: { name: error.name, message: error.message, fatal: isFatal(error) } });
   }
 };
+
+/** What a call held that trapped or panicked is never freed: only a new worker has that memory again. */
+function isFatal(error) {
+  const trapped = error instanceof WebAssembly.RuntimeError || error instanceof RangeError;
+  return trapped || ["MemoryError", "ChandelierError"].includes(error.name);
+}
+
+/** Makes this the last ranking; documents that are the same as before stay where they are. */
+function replaceRanked(query, texts, found) {
+  ranked?.query.free();
+  const same = ranked?.texts.length === texts.length && ranked.texts.every((text, i) => text === texts[i]);
+  if (!same) {
+    ranked?.documents.free();
+  }
+  const documents = same ? ranked.documents : joined(found.map(({ rows }) => rows), model.dim);
+  ranked = { query, documents, texts };
+}
 
 function timed(work) {
   const start = performance.now();

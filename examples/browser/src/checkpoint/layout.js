@@ -9,7 +9,14 @@ export const PICKLED = "pytorch_model.bin";
 export const SETTINGS = [
   "config.json",
   "config_sentence_transformers.json",
+  // The core's TRANSFORMER_CONFIGS (rust/core/src/checkpoint/mod.rs): a checkpoint has one of them.
   "sentence_bert_config.json",
+  "sentence_roberta_config.json",
+  "sentence_distilbert_config.json",
+  "sentence_camembert_config.json",
+  "sentence_albert_config.json",
+  "sentence_xlm-roberta_config.json",
+  "sentence_xlnet_config.json",
   "artifact.metadata",
   "tokenizer.json",
   "tokenizer_config.json",
@@ -17,8 +24,8 @@ export const SETTINGS = [
   "added_tokens.json",
 ];
 
-/** WebAssembly's memory ends at 4 GiB, and the weights pass through it while they are unpacked. */
-export const LARGEST = 1.8e9;
+/** WebAssembly's memory ends at 4 GiB. It holds the files, and beside them float16 as float32, which is twice as large. */
+export const LARGEST = 1.2e9;
 
 /** The folders that `modules.json` names, the Transformer's first; the checkpoint's own without such a file. */
 export function moduleFolders(content) {
@@ -49,7 +56,7 @@ export function relevant(paths) {
 export function withoutCommonFolder(paths) {
   const split = paths.map((path) => path.split("/"));
   let depth = 0;
-  while (split.every((parts) => depth < parts.length - 1 && parts[depth] === split[0][depth])) {
+  while (split.length && split.every((parts) => depth < parts.length - 1 && parts[depth] === split[0][depth])) {
     depth += 1;
   }
   return split.map((parts) => parts.slice(depth).join("/"));

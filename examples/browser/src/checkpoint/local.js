@@ -13,8 +13,8 @@ export class LocalFolder {
     this.#files = new Map(
       paths.map((path, i) => [path, entries[i].file]).filter(([path]) => wanted.has(path)),
     );
-    const folder = entries[0]?.path.split("/").slice(0, -1).at(-1);
-    this.name = folder ?? "your files";
+    const shared = entries.length ? entries[0].path.slice(0, -paths[0].length) : "";
+    this.name = shared.split("/").at(-2) ?? "your files";
   }
 
   /** Every file's bytes by its path; the files are read anew each time. */
@@ -47,12 +47,14 @@ export class LocalFolder {
   }
 }
 
+export const SMALLER = "Take a smaller one, or one that was saved as float16 or bfloat16.";
+
 /** Refuses what a tab cannot hold, before it is fetched. */
-export function checkSize(bytes) {
+export function checkSize(bytes, what = "This checkpoint") {
   if (bytes > LARGEST) {
     throw new Problem(
-      `This checkpoint has ${megabytes(bytes)}, and a tab can hold ${megabytes(LARGEST)}.`,
-      "Take a smaller one, or one that was saved as float16 or bfloat16.",
+      `${what} has ${megabytes(bytes)}, and a tab can hold ${megabytes(LARGEST)}.`,
+      SMALLER,
     );
   }
 }

@@ -22,10 +22,14 @@ export class Messages {
       element(
         "div",
         { class: mild ? "message mild" : "message", role: mild ? "status" : "alert", "data-kind": kind },
-        element("p", { dir: "auto" }, element("strong", {}, text), advice ? ` ${advice}` : ""),
+        element("p", { dir: "auto" }, element("strong", {}, sentence(text)), advice ? ` ${advice}` : ""),
         element("p", { class: "buttons" }, act, dismiss),
       ),
     );
+  }
+
+  has(kind) {
+    return [...this.#place.children].some((message) => message.dataset.kind === kind);
   }
 
   clear(kind) {
@@ -35,4 +39,9 @@ export class Messages {
       }
     }
   }
+}
+
+/** With a full stop, which the core's messages lack: advice may follow. */
+function sentence(text) {
+  return /[.?!…][”"')]*$/.test(text) ? text : `${text}.`;
 }
