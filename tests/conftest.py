@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from missing import missing
 
 from chandelier import ColBERT
 
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from weaviate_server import WeaviateServer
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # it would report our pipelines, and write into the home folder
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts no folder on the path
-pytest.register_assert_rewrite("command_line")
+pytest.register_assert_rewrite("command_line", "npm_package")
 
 ROOT = Path(__file__).parents[1]
 GOLDENS = ROOT / "tests" / "goldens"
@@ -187,11 +187,6 @@ def fastembed_muvera() -> Any:
         for name, module in stand_ins.items():
             patch.setitem(sys.modules, name, module)
         return load_module(Path(found.origin).parent / "postprocess" / "muvera.py").Muvera
-
-
-def missing(what: str) -> NoReturn:
-    """Ends a test for which something is not installed: CI has everything."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
 
 
 def is_as_recorded(checkpoint: Path) -> bool:

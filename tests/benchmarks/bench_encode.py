@@ -68,10 +68,8 @@ def prepare(args: argparse.Namespace, work: Path, flags: list[str]) -> tuple[Set
 
 def check(work: Path, side: Side, reference: Worker, worker: Worker) -> dict[str, float]:
     """How far a side's rows are from chandelier's in float32; ends the run if too far for their times to compare."""
-    rows = work / "rows.npz"
-    worker.ask(f"rows {rows}")
-    gap: dict[str, float] = reference.ask(f"check {rows}")
-    rows.unlink()
+    worker.ask(f"rows {work}")
+    gap: dict[str, float] = reference.ask(f"check {work}")
     same = gap["worst_gap"] <= WORST_GAP if side.dtype == FLOAT32 else gap["mean_cosine"] >= LEAST_MEAN_COSINE
     if not same:
         raise SystemExit(f"{side.name}: its rows are not chandelier's, so their times do not compare: {gap}")

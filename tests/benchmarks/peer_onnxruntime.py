@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from worker import Start, Work, serve
+from worker import Start, Work, save_rows, serve
 
 
 def main() -> None:
@@ -63,11 +63,10 @@ def main() -> None:
                 vectors[i] = matrix[: len(texts["documents"][i]["ids"])]
         return vectors
 
-    def save_rows(path: str) -> dict[str, Any]:
+    def rows(folder: str) -> dict[str, Any]:
         asked = [session.run(None, feed)[0][0] for feed in queries]
         found = {"documents": encode_documents(), "queries": asked}
-        np.savez(path, **{kind: kept_rows(texts[kind], vectors) for kind, vectors in found.items()})
-        return {}
+        return save_rows(folder, {kind: kept_rows(texts[kind], vectors) for kind, vectors in found.items()})
 
     versions = {"onnxruntime": onnxruntime.__version__, "tokenizers": tokenizers.__version__, "numpy": np.__version__}
     serve(
@@ -75,7 +74,7 @@ def main() -> None:
         documents=encode_documents,
         one_query=lambda i: session.run(None, queries[i]),
         n_queries=len(queries),
-        rows=save_rows,
+        rows=rows,
     )
 
 

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from worker import Start, Work, serve
+from worker import Start, Work, save_rows, serve
 
 
 def main() -> None:
@@ -34,17 +34,16 @@ def main() -> None:
     encode(queries[:1], is_query=True)
     start.mark("first_query")
 
-    def save_rows(path: str) -> dict[str, Any]:
+    def rows(folder: str) -> dict[str, Any]:
         found = {"documents": encode(documents, is_query=False), "queries": encode(queries, is_query=True)}
-        np.savez(path, **{kind: np.concatenate(vectors) for kind, vectors in found.items()})
-        return {}
+        return save_rows(folder, {kind: np.concatenate(vectors) for kind, vectors in found.items()})
 
     serve(
         {"versions": {"pylate": pylate.__version__, "torch": torch.__version__, "numpy": np.__version__}, **start.took},
         documents=lambda: encode(documents, is_query=False),
         one_query=lambda i: encode([queries[i]], is_query=True),
         n_queries=len(queries),
-        rows=save_rows,
+        rows=rows,
     )
 
 

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from worker import Start, Work, serve
+from worker import Start, Work, save_rows, serve
 
 
 def main() -> None:
@@ -51,10 +51,9 @@ def main() -> None:
                 vectors[i] = matrix[: len(texts["documents"][i]["ids"])]
         return vectors
 
-    def save_rows(path: str) -> dict[str, Any]:
+    def rows(folder: str) -> dict[str, Any]:
         found = {"documents": encode_documents(), "queries": [encode(q.ids, q.mask)[0] for q in queries]}
-        np.savez(path, **{kind: kept_rows(texts[kind], vectors) for kind, vectors in found.items()})
-        return {}
+        return save_rows(folder, {kind: kept_rows(texts[kind], vectors) for kind, vectors in found.items()})
 
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "numpy": np.__version__}
     serve(
@@ -62,7 +61,7 @@ def main() -> None:
         documents=encode_documents,
         one_query=lambda i: encode(queries[i].ids, queries[i].mask),
         n_queries=len(queries),
-        rows=save_rows,
+        rows=rows,
     )
 
 

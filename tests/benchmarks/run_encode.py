@@ -2,13 +2,14 @@
 
 import argparse
 import functools
+from pathlib import Path
 from typing import Any
 
-from worker import Start, Work, serve
+from worker import Start, Work, save_rows, serve
 
 
 def main() -> None:
-    """Loads the model and answers the commands of worker.py, and ``ids`` and ``check PATH``."""
+    """Loads the model and answers the commands of worker.py, and ``ids`` and ``check FOLDER``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("work")
@@ -49,18 +50,14 @@ def main() -> None:
     def rows() -> dict[str, Any]:
         return {"documents": model.encode_documents(documents).data, "queries": model.encode_queries(queries).data}
 
-    def save_rows(path: str) -> dict[str, Any]:
-        np.savez(path, **rows())
-        return {}
-
-    def check(path: str) -> dict[str, Any]:
-        theirs = np.load(path)
+    def check(folder: str) -> dict[str, Any]:
         gap, cosines = 0.0, []
         for kind, ours in rows().items():
-            if theirs[kind].shape != ours.shape:
-                raise SystemExit(f"{kind}: the side made rows of shape {theirs[kind].shape}, chandelier {ours.shape}")
-            gap = max(gap, float(np.abs(theirs[kind] - ours).max()))
-            cosines.append((theirs[kind] * ours).sum(axis=1))
+            theirs = np.load(Path(folder) / f"{kind}.npy")
+            if theirs.shape != ours.shape:
+                raise SystemExit(f"{kind}: the side made rows of shape {theirs.shape}, chandelier {ours.shape}")
+            gap = max(gap, float(np.abs(theirs - ours).max()))
+            cosines.append((theirs * ours).sum(axis=1))
         cosine = np.concatenate(cosines)
         return {"worst_gap": gap, "mean_cosine": float(cosine.mean()), "least_cosine": float(cosine.min())}
 
@@ -73,7 +70,7 @@ def main() -> None:
         documents=lambda: model.encode_documents(documents),
         one_query=lambda i: model.encode_queries([queries[i]]),
         n_queries=len(queries),
-        rows=save_rows,
+        rows=lambda folder: save_rows(folder, rows()),
         ids=save_ids,
         check=check,
     )

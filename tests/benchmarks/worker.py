@@ -5,7 +5,7 @@ bench_encode.py answer
 
 - ``documents``: encode all of them once; wall and CPU seconds
 - ``one_query``: encode the queries one call at a time; milliseconds of each, and the CPU's of all
-- ``rows PATH``: save every row, for the comparison with chandelier's
+- ``rows FOLDER``: save every row as ``documents.npy`` and ``queries.npy``, for the comparison with chandelier's
 - ``memory``: peak resident memory so far, in MB
 
 Only the standard library is imported here, so that a worker can time its own imports.
@@ -82,6 +82,15 @@ def resident_memory_mb() -> float:
     status = Path("/proc/self/status")
     found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) / 1024 if found else float("nan")
+
+
+def save_rows(folder: str, rows: dict[str, Any]) -> dict[str, Any]:
+    """Answers ``rows FOLDER``."""
+    import numpy as np
+
+    for kind, found in rows.items():
+        np.save(Path(folder) / f"{kind}.npy", found)
+    return {}
 
 
 def timed(work: Callable[[], object]) -> dict[str, float]:

@@ -53,12 +53,14 @@ mod model;
 mod multivectors;
 mod muvera;
 pub mod ops;
+mod panics;
 mod pool;
 mod project;
 mod queue;
 mod recall;
 mod rows;
 mod single;
+#[cfg(feature = "native")]
 pub mod storage;
 mod team;
 mod threads;
@@ -72,6 +74,7 @@ pub use error::{Error, Result};
 pub use explain::{
     ExplainedText, Explanation, Match, TextExplanation, WeightedSpan, explain, readable_spans, weighted_spans,
 };
+pub use files::Files;
 pub use kernels::Cpu;
 pub use matrices::{Matrices, MatrixView};
 pub use maxsim::{maxsim, maxsim_matrix, maxsim_with, top_k, top_k_each};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Tensor};
 
@@ -11,6 +11,7 @@ use crate::checkpoint::{self, Format, Knobs, Provenance, Spec, TokenizerFiles};
 use crate::device::{Compute, Device, Dtype};
 use crate::encoder::{self, Encoder};
 use crate::error::{Error, Result};
+use crate::files::{Files, Place};
 use crate::kernels::{self, Cpu};
 use crate::maxsim::top_k;
 use crate::memory;
@@ -98,7 +99,7 @@ impl ColBert {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self> {
-        Self::build(path.as_ref(), checkpoint::Projection::Required, options)
+        Self::build(&Place::on_disk(path.as_ref()), checkpoint::Projection::Required, options)
     }
 
     /// Opens a model by its hub name; what the cache lacks is fetched. [`crate::hub::snapshot`] also tells the commit.
@@ -124,10 +125,39 @@ impl ColBert {
     /// # Errors
     /// As [`Self::open`]; a checkpoint that has a Dense is refused.
     pub fn from_bert(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self> {
-        Self::build(path.as_ref(), checkpoint::Projection::Absent, options)
+        Self::build(&Place::on_disk(path.as_ref()), checkpoint::Projection::Absent, options)
     }
 
-    fn build(path: &Path, projection: checkpoint::Projection, options: OpenOptions) -> Result<Self> {
+    /// Opens a checkpoint whose files are in memory, where [`Self::open_with`] reads them from a folder. They are dropped
+    /// when it is open.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_files(files: Files, options: OpenOptions) -> Result<Self> {
+        Self::build_in_memory(files, checkpoint::Projection::Required, options)
+    }
+
+    /// The same as [`Self::from_bert`] opens a folder.
+    ///
+    /// # Errors
+    /// As [`Self::from_bert`].
+    pub fn from_bert_files(files: Files, options: OpenOptions) -> Result<Self> {
+        Self::build_in_memory(files, checkpoint::Projection::Absent, options)
+    }
+
+    fn build_in_memory(
+        files: Files,
+        projection: checkpoint::Projection,
+        options: OpenOptions,
+    ) -> Result<Self> {
+        let files = Arc::new(files);
+        let model = Self::build(&Place::in_memory(&files), projection, options)?;
+        // Now or never: it hangs on the files.
+        model.fingerprint()?;
+        Ok(model)
+    }
+
+    fn build(root: &Place, projection: checkpoint::Projection, options: OpenOptions) -> Result<Self> {
         let threads = options.threads.map_or_else(default_threads, Ok)?;
         if threads == 0 {
             return Err(Error::argument("threads", 0, "at least 1, or none for all cores"));
@@ -137,7 +167,7 @@ impl ColBert {
         let compute = Compute::open(options.device, dtype, threads)?;
         // What names instructions that do not exist is told of here, as the argument that it is.
         let kernels = compute.kernels()?;
-        let spec = Spec::read(path, projection, &options.knobs)?;
+        let spec = Spec::read(root, projection, &options.knobs)?;
         // The tokenizer takes about as long to read as the weights, so both are read at once, if there may be two threads.
         let (parts, files) = std::thread::scope(|scope| {
             let open = || TokenizerFiles::open(&spec.transformer);

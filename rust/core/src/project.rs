@@ -57,12 +57,12 @@ impl Projection {
                     "got {}, wanted {dim}, the size that comes out of the layer before",
                     shape.in_features
                 );
-                return Err(Error::model(&folder.join("config.json"), "in_features", problem));
+                return Err(Error::model(folder.join("config.json").path(), "in_features", problem));
             }
             let weights = Weights::open(folder, "", compute.clone())?;
             if !shape.bias && weights.contains("linear.bias") {
                 let problem = "got false, but the weights hold a linear.bias; wanted both to say the same";
-                return Err(Error::model(&folder.join("config.json"), "bias", problem));
+                return Err(Error::model(folder.join("config.json").path(), "bias", problem));
             }
             layers.push(Dense::load(*shape, &weights)?);
             provenance.push(weights.provenance());

@@ -20,22 +20,28 @@ pub(crate) type GoOn<'a> = &'a mut dyn FnMut() -> Result<()>;
 /// Asks an observer about every 50 ms, however often it is reminded.
 pub(crate) struct Ticker<'a> {
     observer: Observer<'a>,
-    asked: Instant,
+    /// None where there is no clock: then it is asked at every reminder.
+    asked: Option<Instant>,
 }
 
 impl<'a> Ticker<'a> {
     pub(crate) fn new(observer: Observer<'a>) -> Self {
-        Self { observer, asked: Instant::now() }
+        Self { observer, asked: now() }
     }
 
     pub(crate) fn remind(&mut self, done: usize) -> Result<()> {
-        if self.asked.elapsed() < TICK {
+        if self.asked.is_some_and(|asked| asked.elapsed() < TICK) {
             return Ok(());
         }
         (self.observer)(done)?;
-        self.asked = Instant::now();
+        self.asked = now();
         Ok(())
     }
+}
+
+/// WebAssembly outside of WASI has no clock: there, to ask for the time panics.
+fn now() -> Option<Instant> {
+    (!cfg!(all(target_family = "wasm", target_os = "unknown"))).then(Instant::now)
 }
 
 /// Has every job done by one of `threads` threads in all, each of which gets one from `worker` and keeps it: what a

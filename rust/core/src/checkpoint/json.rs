@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::Place;
 
 /// A JSON object read from a file. A key that is absent or `null` reads as `None`; a key of the wrong type is an
 /// error that names file, key, what came and what was wanted.
@@ -16,25 +16,22 @@ pub(crate) struct JsonFile {
 }
 
 /// Reads any JSON document; `hint` says what the file is for, should it be missing.
-pub(crate) fn read_value(path: &Path, hint: &str) -> Result<Value> {
-    let bytes = files::read(path, hint)?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::model(path, "", format!("not valid JSON: {e}")))
+pub(crate) fn read_value(file: &Place, hint: &str) -> Result<Value> {
+    let bytes = file.read(hint)?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::model(file.path(), "", format!("not valid JSON: {e}")))
 }
 
 impl JsonFile {
-    pub(crate) fn open(path: &Path, hint: &str) -> Result<Self> {
-        match read_value(path, hint)? {
-            Value::Object(object) => Ok(Self { path: path.to_owned(), object }),
-            other => Err(Error::model(path, "", format!("got {}, wanted a JSON object", kind(&other)))),
-        }
+    pub(crate) fn open(file: &Place, hint: &str) -> Result<Self> {
+        Self::nested(file.path(), read_value(file, hint)?)
     }
 
     /// An optional file: absent reads as an empty object.
-    pub(crate) fn open_optional(path: &Path) -> Result<Self> {
-        if files::stands(path) {
-            return Self::open(path, "a link that leads nowhere; fetch the checkpoint again");
+    pub(crate) fn open_optional(file: &Place) -> Result<Self> {
+        if file.stands() {
+            return Self::open(file, "a link that leads nowhere; fetch the checkpoint again");
         }
-        Ok(Self { path: path.to_owned(), object: Map::new() })
+        Ok(Self { path: file.path().to_owned(), object: Map::new() })
     }
 
     /// An object that stands inside `path`.

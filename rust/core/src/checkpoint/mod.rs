@@ -9,14 +9,14 @@ mod tokenizer_files;
 mod weights;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub(crate) use json::JsonFile;
 pub(crate) use tokenizer_files::{TokenizerFiles, guarded};
 pub(crate) use weights::{Provenance, Weights};
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::Place;
 use crate::pool::Pooling;
 use crate::project::DenseShape;
 use crate::tokenize::Role;
@@ -121,7 +121,7 @@ impl<T: fmt::Debug> Setting<T> {
 /// One Dense layer of the projection, and where its weights are.
 #[derive(Debug, Clone)]
 pub(crate) struct DenseSpec {
-    pub(crate) folder: PathBuf,
+    pub(crate) folder: Place,
     pub(crate) shape: DenseShape,
 }
 
@@ -161,7 +161,7 @@ pub struct PoolingSpec {
 pub struct Spec {
     /// The folder.
     pub root: PathBuf,
-    pub(crate) transformer: PathBuf,
+    pub(crate) transformer: Place,
     /// Who wrote it.
     pub format: Format,
     /// The Dense chain, in `modules.json` order; Stanford's stands among the backbone's weights instead.
@@ -213,17 +213,8 @@ pub(crate) enum Projection {
 
 impl Spec {
     /// Reads a folder in any of the three formats.
-    pub(crate) fn read(root: &Path, projection: Projection, knobs: &Knobs) -> Result<Self> {
-        if !root.is_dir() {
-            let found = if root.exists() { "is a file" } else { "no such folder" };
-            let problem = format!("{found}; wanted the folder of a checkpoint");
-            return Err(Error::Missing { path: root.to_owned(), problem });
-        }
-        if let Err(error) = root.join("modules.json").symlink_metadata()
-            && error.kind() == std::io::ErrorKind::PermissionDenied
-        {
-            return Err(Error::reading(root, error, ""));
-        }
+    pub(crate) fn read(root: &Place, projection: Projection, knobs: &Knobs) -> Result<Self> {
+        root.check_folder()?;
         let modules = modules::read(root)?;
         let config = JsonFile::open_optional(&root.join("config_sentence_transformers.json"))?;
         let is_native = config.string("model_type")?.as_deref() == Some("MultiVectorEncoder");
@@ -233,7 +224,7 @@ impl Spec {
         match projection {
             Projection::Required if is_native => {
                 let missing = || Error::Missing {
-                    path: root.join("modules.json"),
+                    path: root.join("modules.json").path().to_owned(),
                     problem: "no such file; a MultiVectorEncoder lists its modules in it".to_owned(),
                 };
                 multi_vector::read(root, modules.ok_or_else(missing)?, &config, knobs)
@@ -242,22 +233,22 @@ impl Spec {
                 let problem = "got \"MultiVectorEncoder\", which has a projection; from_bert is for models without one, open this one as ColBERT (without --from-bert)";
                 Err(config.error("model_type", problem))
             }
-            Projection::Required if is_stanford => stanford::read(root, transformer.to_owned(), knobs),
+            Projection::Required if is_stanford => stanford::read(root, transformer.clone(), knobs),
             Projection::Absent if is_stanford => {
                 let problem = "got HF_ColBERT, which has a projection; from_bert is for models without one, open this one as ColBERT (without --from-bert)";
-                Err(Error::model(&transformer.join("config.json"), "architectures", problem))
+                Err(Error::model(transformer.join("config.json").path(), "architectures", problem))
             }
             _ => pylate::read(root, modules, &config, projection, knobs),
         }
     }
 
     /// What holds where a format says nothing.
-    fn plain(root: &Path, transformer: PathBuf) -> Self {
+    fn plain(root: &Place, transformer: Place) -> Self {
         fn default<T: Default>() -> Setting<T> {
             Setting { value: T::default(), origin: Origin::Default }
         }
         Self {
-            root: root.to_owned(),
+            root: root.path().to_owned(),
             transformer,
             format: Format::PyLate,
             dense: Vec::new(),
@@ -307,7 +298,7 @@ fn choose<T>(
 }
 
 /// What sentence-transformers notes about the transformer.
-fn transformer_config(folder: &Path) -> Result<JsonFile> {
-    let found = TRANSFORMER_CONFIGS.iter().map(|name| folder.join(name)).find(|path| files::stands(path));
+fn transformer_config(folder: &Place) -> Result<JsonFile> {
+    let found = TRANSFORMER_CONFIGS.iter().map(|name| folder.join(name)).find(Place::stands);
     JsonFile::open_optional(&found.unwrap_or_else(|| folder.join(TRANSFORMER_CONFIGS[0])))
 }

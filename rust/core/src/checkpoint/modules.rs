@@ -1,13 +1,13 @@
 //! `modules.json`: the chain of modules that sentence-transformers and PyLate write, in its order.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use serde_json::Value;
 
 use super::DenseSpec;
 use super::json::{self, JsonFile};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::Place;
 use crate::ops::Activation;
 use crate::project::DenseShape;
 
@@ -16,23 +16,24 @@ pub(super) struct Module {
     class: String,
     /// The last part of its class.
     pub(super) kind: String,
-    pub(super) folder: PathBuf,
+    pub(super) folder: Place,
     /// Its entry in the list.
     pub(super) entry: JsonFile,
 }
 
 /// The list, or nothing if there is no such file. The first module is a Transformer, and the only one.
-pub(super) fn read(root: &Path) -> Result<Option<Vec<Module>>> {
-    let path = root.join("modules.json");
-    if !files::stands(&path) {
+pub(super) fn read(root: &Place) -> Result<Option<Vec<Module>>> {
+    let file = root.join("modules.json");
+    if !file.stands() {
         return Ok(None);
     }
-    let Value::Array(entries) = json::read_value(&path, "")? else {
-        return Err(Error::model(&path, "", "wanted a list of modules"));
+    let Value::Array(entries) = json::read_value(&file, "")? else {
+        return Err(Error::model(file.path(), "", "wanted a list of modules"));
     };
-    let modules = entries.into_iter().map(|entry| module(root, &path, entry)).collect::<Result<Vec<_>>>()?;
+    let modules =
+        entries.into_iter().map(|entry| module(root, file.path(), entry)).collect::<Result<Vec<_>>>()?;
     if modules.is_empty() {
-        return Err(Error::model(&path, "type", "the list is empty, wanted a Transformer first"));
+        return Err(Error::model(file.path(), "type", "the list is empty, wanted a Transformer first"));
     }
     for (index, module) in modules.iter().enumerate() {
         if (module.kind == "Transformer") != (index == 0) {
@@ -42,7 +43,7 @@ pub(super) fn read(root: &Path) -> Result<Option<Vec<Module>>> {
     Ok(Some(modules))
 }
 
-fn module(root: &Path, path: &Path, entry: Value) -> Result<Module> {
+fn module(root: &Place, path: &Path, entry: Value) -> Result<Module> {
     let entry = JsonFile::nested(path, entry)?;
     let class = entry.require("type", "the module's class", JsonFile::string)?;
     let relative = entry.require("path", "the module's folder", JsonFile::string)?;
@@ -50,7 +51,7 @@ fn module(root: &Path, path: &Path, entry: Value) -> Result<Module> {
         entry.error("path", format!("got {relative:?}, wanted a folder inside the checkpoint"))
     })?;
     let kind = class.rsplit('.').next().unwrap_or_default().to_owned();
-    if kind == "Dense" && folder == root {
+    if kind == "Dense" && folder.path() == root.path() {
         return Err(entry.error("path", "got \"\", wanted the Dense's own folder"));
     }
     Ok(Module { class, kind, folder, entry })
@@ -95,8 +96,8 @@ impl Module {
 }
 
 /// `root/relative`, unless that would leave `root`.
-fn inside(root: &Path, relative: &str) -> Option<PathBuf> {
-    let relative = Path::new(relative);
-    let stays = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-    stays.then(|| if relative.as_os_str().is_empty() { root.to_owned() } else { root.join(relative) })
+fn inside(root: &Place, relative: &str) -> Option<Place> {
+    let stays =
+        Path::new(relative).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    stays.then(|| if relative.is_empty() { root.clone() } else { root.join(relative) })
 }

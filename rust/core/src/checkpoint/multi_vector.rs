@@ -1,13 +1,12 @@
 //! The native format of sentence-transformers 6 (`MultiVectorEncoder`): everything is a module of its own.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use super::json::JsonFile;
 use super::modules::Module;
 use super::{Format, Knobs, Origin, PoolingSpec, Setting, Spec, choose, transformer_config};
 use crate::error::{Error, Result};
+use crate::files::Place;
 use crate::pool::Pooling;
 use crate::tokenize::Role;
 
@@ -15,7 +14,7 @@ use crate::tokenize::Role;
 const CHAIN: &str =
     "Transformer, Dense, MultiVectorMask, then Normalize and HierarchicalTokenPooling if wanted";
 
-pub(super) fn read(root: &Path, modules: Vec<Module>, config: &JsonFile, knobs: &Knobs) -> Result<Spec> {
+pub(super) fn read(root: &Place, modules: Vec<Module>, config: &JsonFile, knobs: &Knobs) -> Result<Spec> {
     let chain = Chain::check(&modules, root)?;
     let transformer = modules[0].folder.clone();
     let file = transformer_config(&transformer)?;
@@ -69,7 +68,7 @@ struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    fn check(modules: &'a [Module], root: &Path) -> Result<Self> {
+    fn check(modules: &'a [Module], root: &Place) -> Result<Self> {
         let (mut dense, mut mask, mut normalize, mut pooling) = (Vec::new(), None, false, None);
         for (index, module) in modules.iter().enumerate().skip(1) {
             match module.kind.as_str() {
@@ -91,10 +90,11 @@ impl<'a> Chain<'a> {
             }
         }
         let list = root.join("modules.json");
-        let mask =
-            mask.ok_or_else(|| Error::model(&list, "type", format!("no MultiVectorMask, wanted {CHAIN}")))?;
+        let mask = mask.ok_or_else(|| {
+            Error::model(list.path(), "type", format!("no MultiVectorMask, wanted {CHAIN}"))
+        })?;
         if dense.is_empty() {
-            return Err(Error::model(&list, "type", format!("no Dense, wanted {CHAIN}")));
+            return Err(Error::model(list.path(), "type", format!("no Dense, wanted {CHAIN}")));
         }
         Ok(Self { dense, mask, normalize, pooling })
     }
@@ -131,7 +131,7 @@ fn check_transformer(file: &JsonFile) -> Result<()> {
 }
 
 /// The most tokens of a text where nothing else is said: what tokenizer and transformer can do at most.
-fn longest(transformer: &Path, file: &JsonFile) -> Result<Setting<usize>> {
+fn longest(transformer: &Place, file: &JsonFile) -> Result<Setting<usize>> {
     let tokenizer = JsonFile::open_optional(&transformer.join("tokenizer_config.json"))?;
     let config = JsonFile::open_optional(&transformer.join("config.json"))?;
     if let Some(value) = file.size("max_seq_length")? {

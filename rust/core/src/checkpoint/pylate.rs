@@ -2,23 +2,22 @@
 //!
 //! The order of files and the precedence of knobs (argument, file, default) follow `pylate/models/colbert.py`.
 
-use std::path::Path;
-
 use super::json::JsonFile;
 use super::modules::Module;
 use super::{Knobs, Origin, PUNCTUATION, Projection, Spec, choose, transformer_config};
 use crate::error::{Error, Result};
+use crate::files::Place;
 
 /// Reads a folder with or without `modules.json`; a bare transformer is enough where there is to be no projection.
 pub(super) fn read(
-    root: &Path,
+    root: &Place,
     modules: Option<Vec<Module>>,
     config: &JsonFile,
     projection: Projection,
     knobs: &Knobs,
 ) -> Result<Spec> {
     let modules = check(root, modules, projection)?;
-    let transformer = modules.first().map_or(root, |module| &module.folder).to_owned();
+    let transformer = modules.first().map_or(root, |module| &module.folder).clone();
     let transformer_config = transformer_config(&transformer)?;
     let dense = modules.iter().filter(|module| module.kind == "Dense").map(Module::dense);
 
@@ -68,15 +67,15 @@ pub(super) fn read(
 }
 
 /// The modules, if they are what PyLate would keep or drop. It pools nothing and normalises by itself.
-fn check(root: &Path, modules: Option<Vec<Module>>, projection: Projection) -> Result<Vec<Module>> {
-    let path = root.join("modules.json");
+fn check(root: &Place, modules: Option<Vec<Module>>, projection: Projection) -> Result<Vec<Module>> {
+    let file = root.join("modules.json");
     let Some(modules) = modules else {
         return match projection {
             Projection::Absent => Ok(Vec::new()),
             Projection::Required => {
                 let problem = "no such file; wanted a checkpoint of PyLate, of sentence-transformers (MultiVectorEncoder) \
                                or of Stanford's ColBERT (HF_ColBERT); a bare BERT opens with from_bert (--from-bert)";
-                Err(Error::Missing { path, problem: problem.to_owned() })
+                Err(Error::Missing { path: file.path().to_owned(), problem: problem.to_owned() })
             }
         };
     };
@@ -91,11 +90,11 @@ fn check(root: &Path, modules: Option<Vec<Module>>, projection: Projection) -> R
         Projection::Required if !has_dense => {
             let problem = "no Dense module, so this is not a ColBERT checkpoint; if late interaction over the bare \
                            hidden states is what you want, open it with from_bert (--from-bert)";
-            Err(Error::model(&path, "type", problem))
+            Err(Error::model(file.path(), "type", problem))
         }
         Projection::Absent if has_dense => {
             let problem = "has a Dense module; from_bert is for models without one, open this one as ColBERT (without --from-bert)";
-            Err(Error::model(&path, "type", problem))
+            Err(Error::model(file.path(), "type", problem))
         }
         _ => Ok(modules),
     }

@@ -1,24 +1,22 @@
 //! Stanford's ColBERT format (`HF_ColBERT`): the backbone and its projection in one weights file, the knobs in
 //! `artifact.metadata`. Read as PyLate reads it; its `mask_punctuation` is passed over there and here.
 
-use std::path::{Path, PathBuf};
-
 use super::json::JsonFile;
 use super::{Format, Knobs, PUNCTUATION, Setting, Spec, choose, transformer_config};
 use crate::error::Result;
-use crate::files;
+use crate::files::Place;
 
 /// Whether the transformer's folder says that it is one.
-pub(super) fn is_stanford(transformer: &Path) -> Result<bool> {
-    let path = transformer.join("config.json");
-    if !files::stands(&path) {
+pub(super) fn is_stanford(transformer: &Place) -> Result<bool> {
+    let file = transformer.join("config.json");
+    if !file.stands() {
         return Ok(false);
     }
-    let classes = JsonFile::open(&path, "")?.strings("architectures")?.unwrap_or_default();
+    let classes = JsonFile::open(&file, "")?.strings("architectures")?.unwrap_or_default();
     Ok(classes.first().is_some_and(|class| class == "HF_ColBERT"))
 }
 
-pub(super) fn read(root: &Path, transformer: PathBuf, knobs: &Knobs) -> Result<Spec> {
+pub(super) fn read(root: &Place, transformer: Place, knobs: &Knobs) -> Result<Spec> {
     let metadata = JsonFile::open_optional(&root.join("artifact.metadata"))?;
     let transformer_config = transformer_config(&transformer)?;
     let size = |argument, key, default| choose(argument, &metadata, key, JsonFile::size, default);

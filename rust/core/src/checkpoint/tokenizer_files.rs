@@ -1,6 +1,5 @@
 //! `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` -> a tokenizer without habits of its own.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -9,7 +8,8 @@ use tokenizers::{AddedToken, Tokenizer, TruncationDirection};
 
 use super::JsonFile;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::Place;
+use crate::panics::survive;
 
 /// What the tokenizer files say, truncation and padding excepted: those that a file carries are left-overs of
 /// the last call before it was saved.
@@ -30,10 +30,10 @@ pub(crate) fn guarded<T>(
     failure: &str,
     work: impl FnOnce() -> tokenizers::Result<T>,
 ) -> Result<T> {
-    let problem = match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(done)) => return Ok(done),
-        Ok(Err(error)) => format!("{failure}: {error}"),
-        Err(_) => format!("{failure}: the library that reads it gave up; fetch the checkpoint again"),
+    let problem = match survive(work) {
+        Some(Ok(done)) => return Ok(done),
+        Some(Err(error)) => format!("{failure}: {error}"),
+        None => format!("{failure}: the library that reads it gave up; fetch the checkpoint again"),
     };
     Err(Error::model(path, "", problem))
 }
@@ -105,19 +105,18 @@ fn growth(value: &Value) -> f64 {
 const BERT_DEFAULTS: [(&str, &str); 2] = [("mask_token", "[MASK]"), ("pad_token", "[PAD]")];
 
 impl TokenizerFiles {
-    pub(crate) fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("tokenizer.json");
-        let hint = if files::stands(&folder.join("vocab.txt"))
-            || files::stands(&folder.join("tokenizer.model"))
-        {
+    pub(crate) fn open(folder: &Place) -> Result<Self> {
+        let file = folder.join("tokenizer.json");
+        let hint = if folder.join("vocab.txt").stands() || folder.join("tokenizer.model").stands() {
             "only an older tokenizer file is there; make it in Python: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         } else {
             "the tokenizer is read from it"
         };
-        let bytes = files::read(&path, hint)?;
+        let bytes = file.read(hint)?;
+        let path = file.path().to_owned();
         let invalid = "not a tokenizer";
         check_memory(&path, &bytes)?;
-        let mut tokenizer = guarded(&path, invalid, || Tokenizer::from_bytes(&bytes))?;
+        let mut tokenizer = guarded(&path, invalid, || Tokenizer::from_bytes(&*bytes))?;
         guarded(&path, invalid, || tokenizer.with_truncation(None).map(drop))?;
         tokenizer.with_padding(None);
 
@@ -173,7 +172,7 @@ impl TokenizerFiles {
 }
 
 /// The class that transformers would make: the one that is named, else that of the architecture.
-fn tokenizer_class(folder: &Path, config: &JsonFile) -> Result<String> {
+fn tokenizer_class(folder: &Place, config: &JsonFile) -> Result<String> {
     if let Some(class) = config.string("tokenizer_class")? {
         return Ok(class);
     }
@@ -200,7 +199,7 @@ fn refuse_habits(config: &JsonFile, class: &str) -> Result<()> {
 
 /// Tokens that other files add to `tokenizer.json`'s: those that its vocabulary holds are found as a whole in a text
 /// from then on, as in transformers. Newer saves name all of them there again, so mostly there is nothing to do.
-fn add_special_tokens(folder: &Path, config: &JsonFile, tokenizer: &mut Tokenizer) -> Result<()> {
+fn add_special_tokens(folder: &Place, config: &JsonFile, tokenizer: &mut Tokenizer) -> Result<()> {
     let legacy = JsonFile::open_optional(&folder.join("added_tokens.json"))?;
     let mut named: Vec<(&JsonFile, &str, String)> =
         legacy.keys().map(|t| (&legacy, "", t.to_owned())).collect();
@@ -224,8 +223,8 @@ fn add_special_tokens(folder: &Path, config: &JsonFile, tokenizer: &mut Tokenize
         }
         missing.push(AddedToken::from(text, true));
     }
-    let path = folder.join("tokenizer.json");
-    guarded(&path, "cannot add its special tokens", || tokenizer.add_special_tokens(missing))?;
+    let file = folder.join("tokenizer.json");
+    guarded(file.path(), "cannot add its special tokens", || tokenizer.add_special_tokens(missing))?;
     Ok(())
 }
 
@@ -242,7 +241,7 @@ fn bert_normalizer(config: &JsonFile) -> Result<NormalizerWrapper> {
 }
 
 fn expansion_token(
-    folder: &Path,
+    folder: &Place,
     config: &JsonFile,
     tokenizer: &Tokenizer,
     is_bert: bool,

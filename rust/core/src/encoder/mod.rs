@@ -13,14 +13,13 @@ mod qwen3;
 mod xlm_roberta;
 mod xmod;
 
-use std::path::Path;
-
 use candle_core::Tensor;
 
 use crate::batch::Batch;
 use crate::checkpoint::{JsonFile, Weights};
 use crate::device::Compute;
 use crate::error::Result;
+use crate::files::Place;
 
 /// A transformer that turns tokens into hidden states.
 pub(crate) trait Encoder: Send + Sync {
@@ -60,7 +59,7 @@ const ARCHITECTURES: [Architecture; 9] = [
 ];
 
 /// Reads `config.json` and the weights beside it, which are left open: what else they hold is the caller's.
-pub(crate) fn load(folder: &Path, compute: &Compute) -> Result<(Box<dyn Encoder>, Weights)> {
+pub(crate) fn load(folder: &Place, compute: &Compute) -> Result<(Box<dyn Encoder>, Weights)> {
     let config = JsonFile::open(&folder.join("config.json"), "the architecture is read from it")?;
     let architecture = find(&config)?;
     let weights = Weights::open(folder, architecture.prefix, compute.clone())?;

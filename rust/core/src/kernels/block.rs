@@ -85,7 +85,10 @@ impl Block {
         unsafe { by_count!(1 2 3 4 5 6 7 8 9 10 11 12) }
     }
 
-    #[inline(always)]
+    // Compiled for an instruction set it must be inlined. Where there is one only it must not: browsers' compilers keep a
+    // loop in registers if little is around it.
+    #[cfg_attr(not(target_family = "wasm"), inline(always))]
+    #[cfg_attr(target_family = "wasm", inline(never))]
     unsafe fn rows<S: Sums, const R: usize>(self) {
         // SAFETY: the caller's promise.
         unsafe {

@@ -3,7 +3,9 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 
-use super::{Path, Simd};
+#[cfg(target_arch = "x86_64")]
+use super::Path;
+use super::Simd;
 
 /// Writes every value in single precision, exactly. The values that follow them in memory, as many again, are asked for
 /// meanwhile: they are likely the next ones.

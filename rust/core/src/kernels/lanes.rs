@@ -1,5 +1,6 @@
 //! One register of float32 numbers of each kind of processor.
 
+use super::sums::{Sums, Whole};
 use super::{Path, Simd};
 
 /// A loop that is written once for all registers.
@@ -53,6 +54,9 @@ impl Simd {
 /// Every function may be called only where the instructions exist; pointers must be valid for `WIDTH` numbers (one for
 /// `splat`), and need no alignment.
 pub(super) trait Lanes: Copy {
+    /// What multiplies whole numbers.
+    type Whole: Sums;
+
     const WIDTH: usize;
     /// How many rows of two registers of sums each leave room for the operands.
     const ROWS: usize;
@@ -112,6 +116,8 @@ macro_rules! lanes {
     ($register:ty, $width:literal, $rows:literal, $zero:expr, $load:ident, $splat:expr, $store:ident, $fma:expr,
         [$($name:ident: $two:expr),*], $whole:expr, $bfloats:expr, [$($swap:expr),*], $prefetch:expr) => {
         impl Lanes for $register {
+            type Whole = crate::kernels::sums::Whole;
+
             const WIDTH: usize = $width;
             const ROWS: usize = $rows;
 
@@ -250,11 +256,14 @@ mod arm {
 mod wasm {
     use std::arch::wasm32::*;
 
+    use super::super::sums::wasm::Whole128;
     use super::{Lanes, signs};
 
     impl Lanes for v128 {
+        type Whole = Whole128;
+
         const WIDTH: usize = 4;
-        const ROWS: usize = 6;
+        const ROWS: usize = 4;
 
         #[inline(always)]
         unsafe fn zero() -> Self {
@@ -346,6 +355,8 @@ mod wasm {
 pub(super) struct Plain([f32; 4]);
 
 impl Lanes for Plain {
+    type Whole = Whole;
+
     const WIDTH: usize = 4;
     const ROWS: usize = 6;
 

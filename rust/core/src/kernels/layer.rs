@@ -10,7 +10,9 @@ use super::block::{Block, MOST_ROWS, Multiplier, PANEL};
 use super::curves::{Activation, Curve, number, with_curve};
 use super::lanes::{Kernel, Lanes};
 use super::product::Product;
-use super::sums::{self, Bfloats, Singles, Whole};
+#[cfg(target_arch = "x86_64")]
+use super::sums::x86;
+use super::sums::{Bfloats, Singles};
 use super::words::{Precision, Weights, Words};
 use super::{Rows, Simd};
 use crate::team;
@@ -163,21 +165,21 @@ unsafe fn whole_tiles(work: &Work, panels: Range<usize>) {
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn bfloats512(work: &Work, panels: Range<usize>) {
     // SAFETY: the caller's promise.
-    unsafe { work.walk::<__m512, sums::x86::Bfloats512>(panels) }
+    unsafe { work.walk::<__m512, x86::Bfloats512>(panels) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vnni")]
 unsafe fn whole512(work: &Work, panels: Range<usize>) {
     // SAFETY: the caller's promise.
-    unsafe { work.walk::<__m512, sums::x86::Whole512>(panels) }
+    unsafe { work.walk::<__m512, x86::Whole512>(panels) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn whole256(work: &Work, panels: Range<usize>) {
     // SAFETY: the caller's promise.
-    unsafe { work.walk::<__m256, sums::x86::Whole256>(panels) }
+    unsafe { work.walk::<__m256, x86::Whole256>(panels) }
 }
 
 /// One call of [`Layer::apply`], whose sizes were checked.
@@ -216,7 +218,7 @@ impl Kernel for Part<'_> {
             match precision {
                 Precision::Float32 => work.walk::<V, Singles<V>>(panels),
                 Precision::BFloat16 => work.walk::<V, Bfloats<V>>(panels),
-                Precision::Int8 => work.walk::<V, Whole>(panels),
+                Precision::Int8 => work.walk::<V, V::Whole>(panels),
             }
         }
     }
@@ -316,7 +318,9 @@ impl Work<'_> {
     }
 
     /// A register of columns after the other, so that what belongs to a column is loaded once.
-    #[inline(always)]
+    // As `Block::rows`.
+    #[cfg_attr(not(target_family = "wasm"), inline(always))]
+    #[cfg_attr(target_family = "wasm", inline(never))]
     unsafe fn finish_with<V: Lanes, M: Multiplier>(
         &self,
         products: &mut [f32],

@@ -1,9 +1,9 @@
 //! Which instructions multiply in a precision.
 
-#[cfg(target_arch = "x86_64")]
-use super::amx;
+use super::Simd;
 use super::words::Precision;
-use super::{Path, Simd};
+#[cfg(target_arch = "x86_64")]
+use super::{Path, amx};
 
 /// What multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

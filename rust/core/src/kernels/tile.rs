@@ -60,7 +60,7 @@ pub(super) fn multiply(simd: Simd, operands: Operands, sink: Sink) -> bool {
             #[cfg(target_arch = "aarch64")]
             Path::Neon => walk::<std::arch::aarch64::float32x4_t, 12, 4>(operands, sink),
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Path::Simd128 => walk::<std::arch::wasm32::v128, 6, 3>(operands, sink),
+            Path::Simd128 => walk::<std::arch::wasm32::v128, 4, 2>(operands, sink),
             Path::Portable => walk::<Plain, 6, 3>(operands, sink),
         }
     }

@@ -7,17 +7,15 @@ mod shards;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use ::safetensors::Dtype;
 use candle_core::{DType, Device, Tensor};
-use memmap2::Mmap;
 
 use crate::device::Compute;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{Content, Place, Stamp};
 use crate::kernels::Precision;
 use crate::memory;
 
@@ -28,7 +26,7 @@ use crate::memory;
 /// still writes, read as `weight/bias`. The files are mapped only while they are being read: tensors are copied out, so
 /// a file that changes later cannot reach into a running process.
 pub(crate) struct Weights {
-    folder: PathBuf,
+    folder: Place,
     prefix: String,
     files: Vec<WeightsFile>,
     entries: BTreeMap<String, Entry>,
@@ -39,10 +37,10 @@ pub(crate) struct Weights {
 /// What lists the tensors of several files.
 const INDEX: &str = "model.safetensors.index.json";
 
-/// One mapped file.
+/// One file, as a rule mapped.
 struct WeightsFile {
     path: PathBuf,
-    map: Mmap,
+    content: Content,
     stamp: Stamp,
 }
 
@@ -63,7 +61,7 @@ struct Stored {
 /// The tensors that a model was made of, enough to read them again.
 #[derive(Debug, Clone)]
 pub(crate) struct Provenance {
-    folder: PathBuf,
+    folder: Place,
     prefix: String,
     stamps: Vec<(PathBuf, Stamp)>,
     names: BTreeSet<String>,
@@ -73,32 +71,26 @@ pub(crate) struct Provenance {
     pub(crate) dtypes: BTreeSet<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
-    length: u64,
-    modified: Option<SystemTime>,
-}
-
 impl Weights {
     /// Opens the weights of `folder`, whose tensor names may carry `prefix`. What is read from them goes to where
     /// `compute` says.
-    pub(crate) fn open(folder: &Path, prefix: &str, compute: Compute) -> Result<Self> {
+    pub(crate) fn open(folder: &Place, prefix: &str, compute: Compute) -> Result<Self> {
         let single = folder.join("model.safetensors");
         let index = folder.join(INDEX);
         let pickle = folder.join("pytorch_model.bin");
-        let (files, tensors) = if !files::stands(&single) && files::stands(&index) {
+        let (files, tensors) = if !single.stands() && index.stands() {
             shards::open(&index)?
-        } else if !files::stands(&single) && files::stands(&pickle) {
+        } else if !single.stands() && pickle.stands() {
             let file = WeightsFile::open(&pickle, "")?;
-            let tensors = pytorch::tensors(&pickle, &file.map)?;
+            let tensors = pytorch::tensors(&file.path, &file.content)?;
             (vec![file], tensors.into_iter().map(|stored| Entry { file: 0, stored }).collect())
         } else {
             let file = WeightsFile::open(&single, missing(folder))?;
-            let tensors = safetensors::tensors(&single, &file.map)?;
+            let tensors = safetensors::tensors(&file.path, &file.content)?;
             (vec![file], tensors.into_iter().map(|stored| Entry { file: 0, stored }).collect())
         };
         let entries = canonical(&files, tensors, prefix)?;
-        let (folder, prefix) = (folder.to_owned(), prefix.to_owned());
+        let (folder, prefix) = (folder.clone(), prefix.to_owned());
         Ok(Self { folder, prefix, files, entries, compute, used: Mutex::default() })
     }
 
@@ -187,7 +179,7 @@ impl Weights {
     fn path(&self) -> PathBuf {
         match &self.files[..] {
             [only] => only.path.clone(),
-            _ => self.folder.join(INDEX),
+            _ => self.folder.join(INDEX).path().to_owned(),
         }
     }
 
@@ -196,7 +188,7 @@ impl Weights {
     }
 
     fn bytes(&self, entry: &Entry) -> &[u8] {
-        &self.files[entry.file].map[entry.stored.bytes.clone()]
+        &self.files[entry.file].content[entry.stored.bytes.clone()]
     }
 
     fn float32(&self, entry: &Entry) -> Result<Tensor> {
@@ -245,21 +237,15 @@ impl Provenance {
 }
 
 impl WeightsFile {
-    fn open(path: &Path, hint: &str) -> Result<Self> {
-        let reading = |e| Error::reading(path, e, hint);
-        let file = files::open(path, hint)?;
-        let metadata = file.metadata().map_err(reading)?;
-        let stamp = Stamp { length: metadata.len(), modified: metadata.modified().ok() };
-        // SAFETY: the map is read-only and lives only while the checkpoint is opened; that nobody truncates the
-        // file in that moment is the one assumption that every memory-mapped reader makes.
-        let map = unsafe { Mmap::map(&file) }.map_err(reading)?;
-        Ok(Self { path: path.to_owned(), map, stamp })
+    fn open(file: &Place, hint: &str) -> Result<Self> {
+        let (content, stamp) = file.map(hint)?;
+        Ok(Self { path: file.path().to_owned(), content, stamp })
     }
 }
 
 /// What to say where no weights are.
-fn missing(folder: &Path) -> &'static str {
-    if files::stands(&folder.join("pytorch_model.bin.index.json")) {
+fn missing(folder: &Place) -> &'static str {
+    if folder.join("pytorch_model.bin.index.json").stands() {
         "found pytorch_model.bin.index.json, pickled weights in shards, which are not read; save the weights as safetensors"
     } else {
         "the weights are read from it, from model.safetensors.index.json or from pytorch_model.bin"

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use safetensors::SafeTensors;
+use safetensors::{SafeTensorError, SafeTensors};
 
 use super::Stored;
 use crate::error::{Error, Result};
@@ -14,7 +14,13 @@ pub(super) fn tensors(path: &Path, content: &[u8]) -> Result<Vec<Stored>> {
         return Err(Error::model(path, "", problem));
     }
     let (header, metadata) = SafeTensors::read_metadata(content).map_err(|e| {
-        let problem = format!("not a whole safetensors file ({} bytes): {e}; fetch it again", content.len());
+        let problem = match e {
+            // The crate counts a tensor's bits.
+            SafeTensorError::ValidationOverflow if cfg!(target_pointer_width = "32") => {
+                "a tensor of 512 MiB or more, which is more than can be opened where addresses have 32 bits, as in browsers; take a smaller model, or one that was saved as float16 or bfloat16".to_owned()
+            }
+            e => format!("not a whole safetensors file ({} bytes): {e}; fetch it again", content.len()),
+        };
         Error::model(path, "", problem)
     })?;
     let data = header + size_of::<u64>();

@@ -6,9 +6,10 @@ use std::path::Path;
 use super::{Entry, Stored, WeightsFile, safetensors};
 use crate::checkpoint::JsonFile;
 use crate::error::Result;
+use crate::files::Place;
 
 /// The files that the index names, and the tensors that it promises in them.
-pub(super) fn open(index: &Path) -> Result<(Vec<WeightsFile>, Vec<Entry>)> {
+pub(super) fn open(index: &Place) -> Result<(Vec<WeightsFile>, Vec<Entry>)> {
     let json = JsonFile::open(index, "")?;
     let wanted = "an object that gives every tensor its file";
     let map = json.require("weight_map", wanted, JsonFile::string_map)?;
@@ -29,10 +30,10 @@ pub(super) fn open(index: &Path) -> Result<(Vec<WeightsFile>, Vec<Entry>)> {
     let mut files = Vec::new();
     let mut entries = Vec::new();
     for (name, tensors) in promised {
-        let path = index.with_file_name(&name);
+        let place = index.beside(&name);
         let file =
-            WeightsFile::open(&path, "model.safetensors.index.json names it; fetch the checkpoint again")?;
-        let found = safetensors::tensors(&path, &file.map)?;
+            WeightsFile::open(&place, "model.safetensors.index.json names it; fetch the checkpoint again")?;
+        let found = safetensors::tensors(&file.path, &file.content)?;
         let mut found: HashMap<String, Stored> = found.into_iter().map(|s| (s.name.clone(), s)).collect();
         for tensor in tensors {
             let stored = found.remove(&tensor).ok_or_else(|| {
