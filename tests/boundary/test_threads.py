@@ -132,12 +132,12 @@ def same():
 
 def helpers():
     # How many threads of a call there are at once: the counter of the parent's threads must not keep a child from them.
-    most, until = 0, time.monotonic() + 20
-    while most < 3 and time.monotonic() < until:
-        seen = []
-        model.encode_documents(texts * 5, progress=lambda done: seen.append(tasks()))
-        most = max(most, max(seen) - 1)
-    return most
+    # They are asked about every 50 ms, so that the call must be a long one on any machine.
+    seen, many = [], texts
+    while len(seen) < 5:
+        seen, many = [], many * 2
+        model.encode_documents(many, progress=lambda done: seen.append(tasks()))
+    return max(seen) - 1
 
 def forked(number):
     child = os.fork()
