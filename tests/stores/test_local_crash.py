@@ -12,9 +12,6 @@ from workers import BATCH, fill, generation, rows, said, start
 from chandelier import ColBERT, LocalStore
 from chandelier.store.intake import PORTION_DOCUMENTS
 
-# Other tests may have left threads behind; the children that are forked here use none of what those may hold.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
 COUNT = 10_000
 KILLS = 25
 """In each of the two tests: 50 in all."""

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pytest
 from reference import best, ids, random_documents, unit_rows
-from workers import said, start
+from workers import said, start, under_a_limit, until_full
 
 from chandelier import ColBERT, Document, LocalStore, StoreError
 from chandelier.store.local import database
-
-# Other tests may have left threads behind; the children that are forked here use none of what those may hold.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 QUERY = unit_rows(np.random.default_rng(9), 8, 32)
 DOCUMENTS = random_documents(60, 32)
@@ -368,22 +363,6 @@ def test_a_file_that_cannot_be_read(tiny: ColBERT, path: Path) -> None:
 # A full disk
 
 
-def until_full(model: ColBERT, path: str, make_room: Callable[[], None]) -> tuple[str, list[str], list[str], list[str]]:
-    """The error, what it reports as stored, what was there then, and what was there after there was room again."""
-    documents = [Document(f"{i}", "text", {"i": i}, np.repeat(QUERY, 16, axis=0)) for i in range(3000)]
-    with LocalStore(model, path) as store:
-        store.upsert(documents[:10])
-        with pytest.raises(StoreError) as caught:
-            store.upsert(documents)
-        there = ids(store.iterate())
-        assert ids(store.search(QUERY, 5000)) == there
-        make_room()
-        assert len(store.upsert(documents).stored) == store.count() == 3000
-        assert store.delete(filter={"i": {"$gte": 20}}) == 2980
-        store.vacuum()
-        return str(caught.value), caught.value.report.stored, there, ids(store.iterate())
-
-
 def check(answer: tuple[str, list[str], list[str], list[str]], path: Path) -> str:
     message, reported, there, at_the_end = answer
     assert message.startswith(f"{path}: ")
@@ -392,13 +371,6 @@ def check(answer: tuple[str, list[str], list[str], list[str]], path: Path) -> st
     assert sorted(there) == sorted({*reported, *(f"{i}" for i in range(10))}), "old state intact"
     assert at_the_end == [f"{i}" for i in range(20)]
     return message
-
-
-def under_a_limit(pipe: Connection, model: ColBERT, path: str) -> None:
-    """In a process whose files may not grow, for a while."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (24 << 20, hard))
-    pipe.send(until_full(model, path, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))))
 
 
 def test_a_file_that_may_not_grow(tiny: ColBERT, tmp_path: Path) -> None:

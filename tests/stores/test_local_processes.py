@@ -10,21 +10,17 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pytest
 from reference import best, ids, random_documents, unit_rows
-from workers import fill, generation, said, search, start, store_one_by_one
+from workers import fill, fork_an_open_store, generation, said, search, start, store_one_by_one
 
 from chandelier import ArgumentError, ColBERT, Document, LocalStore, StoreError
-
-# Other tests may have left threads behind; the children that are forked here use none of what those may hold.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 QUERY = unit_rows(np.random.default_rng(9), 8, 32)
 
@@ -229,47 +225,19 @@ def test_ctrl_c_while_waiting_for_another_writer(tiny: ColBERT, tmp_path: Path) 
         assert ids(store.iterate()) == ["a", "c"]
 
 
-def forked(pipe: Connection, store: LocalStore) -> None:
-    """What becomes of each call of a store that was opened before the fork, and of opening its file again."""
-    calls: list[Callable[[], object]] = [
-        lambda: store.upsert([Document("child", "text", vectors=QUERY)]),
-        lambda: store.search(QUERY),
-        lambda: store.get(["a"]),
-        lambda: store.delete(["a"]),
-        lambda: store.delete_all(),
-        lambda: store.count(),
-        lambda: store.iterate(),
-        lambda: store.vacuum(),
-        *([] if store.path is None else [lambda: LocalStore(store.model, store.path)]),
-    ]
-    for call in calls:
-        try:
-            pipe.send(str(call()))
-        except StoreError as error:
-            pipe.send(error)
-    store.close()
-
-
-def test_a_store_does_not_cross_a_fork(store: LocalStore) -> None:
+@pytest.mark.parametrize("file", ["store.db", None])
+def test_a_store_does_not_cross_a_fork(tiny: ColBERT, tmp_path: Path, file: str | None) -> None:
     """SQLite takes the parent's locks for the child's: acknowledged documents were lost, and children hung."""
-    documents = random_documents(50, 32)
-    store.upsert(documents)
-    before = store.search(QUERY, 100)
-    idle = list(store._database._idle)
-    with store._held._lock, store._database._writer:  # as another thread may hold them when the process forks
-        child, pipe = start(forked, store)
-    errors = said(pipe)
-    child.join()
-    assert child.exitcode == 0
-    assert all(isinstance(error, StoreError) and error.store == store._database.name for error in errors)
+    process, pipe = start(fork_an_open_store, tiny, file and str(tmp_path / file))
+    (name, errors), all_the_rest = said(pipe)
+    process.join()
+    assert (all_the_rest, process.exitcode) == ("all", 0)
+    assert all(isinstance(error, StoreError) and error.store == name for error in errors)
     for error in errors[:8]:
         assert "was opened before a fork; open it in the process that uses it, and start workers by spawn" in str(error)
-    if store.path is not None:
+    if file is not None:
         (error,) = errors[8:]
         assert "is open in the process that this one was forked from; start workers by spawn" in str(error)
-    assert store._database._idle == idle
-    assert store.search(QUERY, 100) == before
-    assert store.upsert(documents).stored == ids(documents)
 
 
 def test_a_forked_child_opens_what_was_closed_before(tiny: ColBERT, tmp_path: Path) -> None:
