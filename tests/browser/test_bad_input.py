@@ -9,7 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from site_server import PAGE, Site
 from visitor import Visitor
+
+POISONED = """
+addEventListener("message", (event) => {
+  if (event.data.name === "rank" && event.data.argument.query === "poison") {
+    event.stopImmediatePropagation();
+    throw new Error("died of it");
+  }
+}, { capture: true });
+"""
+"""Every worker that has this in its program dies of a query, whenever it was started."""
 
 
 @pytest.fixture
@@ -215,19 +226,14 @@ def test_a_worker_that_ends_is_started_again(visit: Callable[..., Visitor]) -> N
     visitor.complaints.clear()
 
 
-def test_texts_that_end_the_worker_twice_are_not_tried_again(visit: Callable[..., Visitor]) -> None:
+def test_texts_that_end_the_worker_twice_are_not_tried_again(
+    visit: Callable[..., Visitor], site: Site, tmp_path: Path
+) -> None:
+    page = Path(shutil.copytree(PAGE, tmp_path / "page"))
+    with (page / "src" / "worker.js").open("a") as program:
+        program.write(POISONED)
+    site.mounts[""] = page
     visitor = visit(model="tiny")
-
-    def die_next(worker: object) -> None:
-        worker.evaluate(  # type: ignore[attr-defined]
-            """() => { const receive = self.onmessage; self.onmessage = event => {
-                if (event.data.name === "rank" && event.data.argument.query === "poison")
-                    setTimeout(() => { throw new Error("died of it") });
-                else receive(event); } }"""
-        )
-
-    die_next(visitor.page.workers[0])
-    visitor.page.on("worker", die_next)
     visitor.page.fill("#query", "poison")
     visitor.wait("document.querySelector('#ranking').textContent.includes('twice')")
     assert "died of it" in visitor.message("#results-messages")
