@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterable
+from os import PathLike
 from typing import Any, final
 
 import numpy as np
@@ -8,6 +9,8 @@ __all__ = [
     "Candidates",
     "Model",
     "Muvera",
+    "PlaidBuilder",
+    "PlaidSegment",
     "__version__",
     "build_info",
     "check_rows",
@@ -16,6 +19,7 @@ __all__ = [
     "maxsim",
     "maxsim_matrix",
     "mean_vectors",
+    "plaid_partitions",
     "pool_tokens",
     "save_multivectors",
     "share_found",
@@ -52,6 +56,7 @@ def top_k_each(
     offsets: npt.NDArray[np.int64] | None,
     k: int,
 ) -> npt.NDArray[np.int64]: ...
+def plaid_partitions(tokens: int) -> int: ...
 def mean_vectors(
     dim: int, texts: npt.NDArray[Any] | list[Any], offsets: npt.NDArray[np.int64] | None
 ) -> npt.NDArray[np.float32]: ...
@@ -168,3 +173,33 @@ class Candidates:
     def __new__(cls, queries: int, depth: int) -> Candidates: ...
     def add(self, queries: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32]) -> None: ...
     def recall(self, wanted: npt.NDArray[np.int64], depths: list[int]) -> list[tuple[float, float, float]]: ...
+
+@final
+class PlaidBuilder:
+    def __new__(cls, sample: npt.NDArray[Any], nbits: int, partitions: int) -> PlaidBuilder: ...
+    def add(self, rows: npt.NDArray[np.int64], data: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> None: ...
+    def write(self, path: str | PathLike[str]) -> None: ...
+
+@final
+class PlaidSegment:
+    def __new__(cls, path: str | PathLike[str]) -> PlaidSegment: ...
+    @property
+    def rows(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def documents(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def nbits(self) -> int: ...
+    @property
+    def partitions(self) -> int: ...
+    def search(
+        self,
+        query: npt.NDArray[np.float32],
+        k: int,
+        n_ivf_probe: int | None,
+        n_full_scores: int,
+        places: npt.NDArray[np.int64] | None,
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...

@@ -13,6 +13,7 @@
 //! maxsim      MultiVectors -> scores
 //! explain     two texts -> why          which tokens matched, what that was worth, and where they stand
 //! muvera      MultiVectors -> vectors   one a text, to find candidates by; `mean` is the small one, `recall` measures
+//! plaid       MultiVectors -> a file    an index of centroids and residuals, to find candidates by
 //! ```
 //!
 //! [`ColBert`] wires it together:
@@ -54,6 +55,8 @@ mod multivectors;
 mod muvera;
 pub mod ops;
 mod panics;
+#[cfg(feature = "native")]
+mod plaid;
 mod pool;
 mod project;
 mod queue;
@@ -82,6 +85,8 @@ pub use mean::mean_vectors;
 pub use model::{BATCH_TOKENS, ColBert, EncodeOptions, MAX_BATCH_TOKENS, OpenOptions, Prompt};
 pub use multivectors::{MultiVectors, MultiVectorsView};
 pub use muvera::{Muvera, MuveraOptions};
+#[cfg(feature = "native")]
+pub use plaid::{PlaidBuilder, PlaidSearch, PlaidSegment, plaid_partitions};
 pub use pool::{Pooling, pool_tokens};
 pub use project::DenseShape;
 pub use queue::Observer;

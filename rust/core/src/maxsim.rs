@@ -368,7 +368,7 @@ fn into_inner<T>(mutex: Mutex<T>) -> T {
 
 /// Finite scores in their natural order.
 #[derive(PartialEq)]
-struct Ordered(f32);
+pub(crate) struct Ordered(pub(crate) f32);
 
 impl Eq for Ordered {}
 

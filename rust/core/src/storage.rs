@@ -160,7 +160,7 @@ fn values<T: Clone, const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> T
 
 /// A crash or a full disk leaves the old file as it was. A link stays, and what it names is written; what is no plain
 /// file (a pipe, `/dev/null`) is written to as it is.
-fn write_whole(path: &Path, parts: &[&[u8]]) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, parts: &[&[u8]]) -> Result<()> {
     let failed = |e| Error::reading(path, e, "wanted a file in a folder that exists");
     let target = match path.canonicalize() {
         Ok(target) => target,

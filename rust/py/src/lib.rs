@@ -9,6 +9,7 @@ mod maths;
 mod model;
 mod multivectors;
 mod muvera;
+mod plaid;
 mod recall;
 
 use pyo3::prelude::*;
@@ -20,6 +21,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<model::Model>()?;
     module.add_class::<muvera::Muvera>()?;
+    module.add_class::<plaid::PlaidBuilder>()?;
+    module.add_class::<plaid::PlaidSegment>()?;
     module.add_class::<recall::Candidates>()?;
     module.add_function(wrap_pyfunction!(build::build_info, module)?)?;
     module.add_function(wrap_pyfunction!(maths::maxsim, module)?)?;
@@ -28,6 +31,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(maths::top_k_each, module)?)?;
     module.add_function(wrap_pyfunction!(maths::mean_vectors, module)?)?;
     module.add_function(wrap_pyfunction!(maths::pool_tokens, module)?)?;
+    module.add_function(wrap_pyfunction!(plaid::plaid_partitions, module)?)?;
     module.add_function(wrap_pyfunction!(recall::share_found, module)?)?;
     module.add_function(wrap_pyfunction!(multivectors::short_decimals, module)?)?;
     module.add_function(wrap_pyfunction!(multivectors::check_rows, module)?)?;

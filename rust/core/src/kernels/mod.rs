@@ -214,7 +214,7 @@ impl Cpu {
 
 /// For tests: numbers in -1..1 of no regular pattern.
 #[cfg(test)]
-fn numbers(seed: u32, len: usize) -> Vec<f32> {
+pub(crate) fn numbers(seed: u32, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let mut next = || {
         state ^= state << 13;
