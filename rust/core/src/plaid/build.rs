@@ -4,17 +4,18 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::MOST_PARTITIONS;
-use super::kmeans::Centroids;
-use super::residual::Buckets;
+use super::kmeans::{Centroids, Nearness};
+use super::residual::{Buckets, normalise};
 use super::segment::{self, Contents};
+use super::subspaces::{PARTS, Scratch, Subspaces};
 use crate::error::{Error, Result};
 use crate::kernels::Cpu;
 use crate::matrices::MatrixView;
 use crate::multivectors::MultiVectorsView;
 use crate::queue::{self, GoOn, Observer};
 
-/// Rows of the sample whose residuals tell the buckets.
-const BUCKET_ROWS: usize = 1 << 14;
+/// Rows of the sample whose residuals tell the buckets and the codebooks of parts.
+const RESIDUAL_ROWS: usize = 1 << 15;
 
 /// Rows of a job.
 const JOB: usize = 512;
@@ -23,12 +24,22 @@ const JOB: usize = 512;
 pub struct PlaidBuilder {
     centroids: Centroids,
     buckets: Buckets,
+    subspaces: Subspaces,
     dim: usize,
     /// The caller's number of each document.
     rows: Vec<i64>,
     /// Where each document's tokens begin, and at the end how many there are.
     offsets: Vec<usize>,
     codes: Vec<u16>,
+    subcodes: Vec<u8>,
+    scales: Vec<u8>,
+    residuals: Vec<u8>,
+}
+
+/// What is kept of rows beside their codes.
+struct Compressed {
+    subcodes: Vec<u8>,
+    scales: Vec<u8>,
     residuals: Vec<u8>,
 }
 
@@ -53,25 +64,30 @@ impl PlaidBuilder {
         if dim == 0 || sample.len() == 0 || !sample.len().is_multiple_of(dim) {
             return Err(Error::shape("sample", sample.len(), format!("one or more rows of {dim}")));
         }
-        let centroids = Centroids::train(sample, dim, partitions, cpu, &mut *observer)?;
-        let rows = sample.len() / dim;
-        let step = rows.div_ceil(BUCKET_ROWS);
-        let mut scratch = Vec::new();
-        let mut residuals = Vec::with_capacity(rows.div_ceil(step) * dim);
-        for row in (0..rows).step_by(step) {
+        let centroids = Centroids::train(sample, dim, partitions, Nearness::Cosine, cpu, &mut *observer)?;
+        let (rows, mut scratch) = (sample.len() / dim, Vec::new());
+        let mut residuals = Vec::new();
+        for row in (0..rows).step_by(rows.div_ceil(RESIDUAL_ROWS)) {
             let view = sample.slice(row * dim..(row + 1) * dim);
-            let code = centroids.nearest(view, cpu, &mut *observer)?[0];
-            let values = view.widened(cpu.simd, &mut scratch);
-            residuals.extend(values.iter().zip(centroids.get(usize::from(code))).map(|(x, c)| x - c));
+            residuals.extend_from_slice(view.widened(cpu.simd, &mut scratch));
         }
-        let buckets = Buckets::of(residuals, nbits);
+        let codes = centroids.nearest(MatrixView::Float32(&residuals), cpu, &mut *observer)?;
+        for (row, code) in residuals.chunks_exact_mut(dim).zip(codes) {
+            row.iter_mut().zip(centroids.get(usize::from(code))).for_each(|(x, c)| *x -= c);
+        }
+        let buckets = Buckets::of(residuals.clone(), dim, nbits);
+        residuals.chunks_exact_mut(dim).for_each(normalise);
+        let subspaces = Subspaces::train(&residuals, dim, cpu, observer)?;
         Ok(Self {
             centroids,
             buckets,
+            subspaces,
             dim,
             rows: Vec::new(),
             offsets: vec![0],
             codes: Vec::new(),
+            subcodes: Vec::new(),
+            scales: Vec::new(),
             residuals: Vec::new(),
         })
     }
@@ -104,30 +120,47 @@ impl PlaidBuilder {
             return Err(Error::shape(format!("documents[{place}]"), "no rows", "one or more"));
         }
         let codes = self.centroids.nearest(data, cpu, &mut *observer)?;
-        let residuals = self.compress(data, &codes, cpu, observer)?;
+        let Compressed { subcodes, scales, residuals } = self.compress(data, &codes, cpu, observer)?;
         let tokens = self.codes.len();
         self.rows.extend_from_slice(rows);
         self.offsets.extend(offsets[1..].iter().map(|offset| tokens + offset));
         self.codes.extend_from_slice(&codes);
+        self.subcodes.extend_from_slice(&subcodes);
+        self.scales.extend_from_slice(&scales);
         self.residuals.extend_from_slice(&residuals);
         Ok(())
     }
 
-    fn compress(&self, data: MatrixView, codes: &[u16], cpu: Cpu, observer: Observer) -> Result<Vec<u8>> {
+    /// The codes of parts and the residuals of rows that have these codes.
+    fn compress(&self, data: MatrixView, codes: &[u16], cpu: Cpu, observer: Observer) -> Result<Compressed> {
         let (dim, width) = (self.dim, self.buckets.row_bytes(self.dim));
-        let all = Mutex::new(vec![0u8; codes.len() * width]);
+        let all = Mutex::new(Compressed {
+            subcodes: vec![0; codes.len() * PARTS],
+            scales: vec![0; codes.len()],
+            residuals: vec![0; codes.len() * width],
+        });
         let worker = || {
-            let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
+            let (mut wide, mut left, mut scratch) = (Vec::new(), Vec::new(), Scratch::default());
+            let (mut parts, mut scales, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
             let all = &all;
             move |start: usize, _: GoOn| {
                 let end = codes.len().min(start + JOB);
-                let values = data.slice(start * dim..end * dim).widened(cpu.simd, &mut scratch);
-                bytes.clear();
-                for (row, code) in values.chunks_exact(dim).zip(&codes[start..end]) {
-                    self.buckets.compress(row, self.centroids.get(usize::from(*code)), &mut bytes);
+                let rows = data.slice(start * dim..end * dim).widened(cpu.simd, &mut wide);
+                left.clear();
+                for (row, code) in rows.chunks_exact(dim).zip(&codes[start..end]) {
+                    left.extend(row.iter().zip(self.centroids.get(usize::from(*code))).map(|(x, c)| x - c));
                 }
-                all.lock().unwrap_or_else(PoisonError::into_inner)[start * width..end * width]
-                    .copy_from_slice(&bytes);
+                parts.clear();
+                scales.clear();
+                bytes.clear();
+                scales.extend(left.chunks_exact(dim).map(|row| self.buckets.scale(row)));
+                left.chunks_exact_mut(dim).for_each(normalise);
+                self.subspaces.compress(&left, &mut scratch, &mut parts);
+                left.chunks_exact(dim).for_each(|row| self.buckets.compress(row, &mut bytes));
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                all.subcodes[start * PARTS..end * PARTS].copy_from_slice(&parts);
+                all.scales[start..end].copy_from_slice(&scales);
+                all.residuals[start * width..end * width].copy_from_slice(&bytes);
                 Ok(end - start)
             }
         };
@@ -150,10 +183,14 @@ impl PlaidBuilder {
                 offsets: &self.offsets,
                 cells: &cells,
                 centroids: self.centroids.values(),
+                subcentroids: &self.subspaces.values(),
                 cutoffs: self.buckets.cutoffs(),
                 weights: self.buckets.weights(),
+                unit: self.buckets.unit(),
                 documents: &documents,
                 codes: &self.codes,
+                subcodes: &self.subcodes,
+                scales: &self.scales,
                 residuals: &self.residuals,
             },
         )

@@ -21,7 +21,16 @@ const BLOCK: usize = 24;
 /// Rows of a job.
 const JOB: usize = 960;
 
-/// Unit vectors, packed for the question which of them has the largest inner product with a row.
+/// What makes a centroid the nearest: the largest inner product with a row in any case.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Nearness {
+    /// Of unit vectors.
+    Cosine,
+    /// Of vectors that end with minus half of their squared length, where rows end with 1.
+    Distance,
+}
+
+/// Vectors, packed for the question which of them has the largest inner product with a row.
 pub(super) struct Centroids {
     values: Vec<f32>,
     panels: Vec<Panels>,
@@ -48,6 +57,7 @@ impl Centroids {
         sample: MatrixView,
         dim: usize,
         partitions: usize,
+        nearness: Nearness,
         cpu: Cpu,
         observer: Observer,
     ) -> Result<Self> {
@@ -60,7 +70,7 @@ impl Centroids {
             values
                 .extend_from_slice(sample.slice(row * dim..(row + 1) * dim).widened(cpu.simd, &mut scratch));
         }
-        values.chunks_exact_mut(dim).for_each(normalise);
+        values.chunks_exact_mut(dim).for_each(|row| nearness.finish(row, 1));
         let mut centroids = Self::new(values, dim, cpu.simd);
         for _ in 0..ROUNDS {
             let codes = centroids.nearest(sample, cpu, &mut *observer)?;
@@ -76,7 +86,7 @@ impl Centroids {
                 if counts[index] == 0 {
                     sum.copy_from_slice(centroids.get(index)); // nobody's: it stays where it is
                 } else {
-                    normalise(sum);
+                    nearness.finish(sum, counts[index]);
                 }
             }
             centroids = Self::new(sums, dim, cpu.simd);
@@ -113,7 +123,7 @@ impl Centroids {
     }
 
     /// Of equal ones the first is taken. False if a product is not finite.
-    fn nearest_in(&self, rows: &[f32], products: &mut Vec<f32>, best: &mut [(f32, u16)]) -> bool {
+    pub(super) fn nearest_in(&self, rows: &[f32], products: &mut Vec<f32>, best: &mut [(f32, u16)]) -> bool {
         for (number, panel) in self.panels.iter().enumerate() {
             let stride = panel.stride();
             products.resize(BLOCK * stride, 0.0);
@@ -149,10 +159,24 @@ fn largest(values: &[f32]) -> f32 {
     most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-fn normalise(row: &mut [f32]) {
-    let norm = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt() as f32;
-    if norm > 0.0 {
-        row.iter_mut().for_each(|x| *x /= norm);
+impl Nearness {
+    /// Makes the sum of some rows their centroid.
+    fn finish(self, sum: &mut [f32], count: usize) {
+        let squared = |row: &[f32]| row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
+        match self {
+            Self::Cosine => {
+                let length = squared(sum).sqrt() as f32;
+                if length > 0.0 {
+                    sum.iter_mut().for_each(|x| *x /= length);
+                }
+            }
+            Self::Distance => {
+                sum.iter_mut().for_each(|x| *x /= count as f32);
+                if let Some((last, row)) = sum.split_last_mut() {
+                    *last = (squared(row) / -2.0) as f32;
+                }
+            }
+        }
     }
 }
 
@@ -170,7 +194,8 @@ mod tests {
                 let cpu = Cpu { simd, threads: 2 };
                 let view = MatrixView::Float32(&sample[..partitions * dim]);
                 let centroids =
-                    Centroids::train(view, dim, partitions, cpu, &mut |_| Ok(())).expect("finite");
+                    Centroids::train(view, dim, partitions, Nearness::Cosine, cpu, &mut |_| Ok(()))
+                        .expect("finite");
                 let codes = centroids.nearest(MatrixView::Float32(&x), cpu, &mut |_| Ok(())).expect("finite");
                 for (row, code) in x.chunks_exact(dim).zip(codes) {
                     let dot = |y: &[f32]| {
@@ -195,7 +220,7 @@ mod tests {
         }
         let cpu = Cpu::detect().expect("there is one");
         let view = MatrixView::Float32(&sample);
-        let centroids = Centroids::train(view, 4, 9, cpu, &mut |_| Ok(())).expect("finite");
+        let centroids = Centroids::train(view, 4, 9, Nearness::Cosine, cpu, &mut |_| Ok(())).expect("finite");
         let codes = centroids.nearest(view, cpu, &mut |_| Ok(())).expect("finite");
         for (row, code) in sample.chunks_exact(4).zip(codes) {
             let dot: f32 = row.iter().zip(centroids.get(usize::from(code))).map(|(x, y)| x * y).sum();

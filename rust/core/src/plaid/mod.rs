@@ -2,11 +2,13 @@
 //! a few bits a value, and searched in stages, each of which leaves fewer for the next.
 //!
 //! ```text
-//! kmeans    sample of rows -> centroids
-//! residual  row minus centroid -> a few bits a value, and back
-//! build     rows -> codes, residuals, inverted file
-//! segment   all of that in one safetensors file, mapped
-//! search    query -> probed cells -> centroid scores -> residual scores -> the best
+//! kmeans     sample of rows -> centroids
+//! subspaces  row minus centroid -> eight bytes, enough to rank by
+//! residual   row minus centroid -> a few bits a value, and back
+//! build      rows -> codes, residuals, inverted file
+//! segment    all of that in one safetensors file, mapped
+//! table      query -> the products of all that a code can mean, in a byte each
+//! search     query -> probed cells -> scores by centroids, by parts, by residuals -> the best
 //! ```
 //!
 //! A segment never changes; who keeps documents that come and go (the Python package's `PlaidStore`) says which of its
@@ -17,6 +19,8 @@ mod kmeans;
 mod residual;
 mod search;
 mod segment;
+mod subspaces;
+mod table;
 
 pub use build::PlaidBuilder;
 pub use search::PlaidSearch;

@@ -3,25 +3,24 @@
 use std::cmp::Reverse;
 use std::sync::{Mutex, PoisonError};
 
-use multiversion::multiversion;
-
 use super::segment::PlaidSegment;
+use super::table::Table;
 use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Panels};
 use crate::maxsim::Ordered;
 use crate::queue::{self, GoOn, Observer};
 
-/// Columns of the table of bytes that are looked at together: a register.
-const LANES: usize = 32;
-
 /// Centroids of a job.
 const CENTROIDS: usize = 512;
 
-/// Documents of a job of the second stage.
+/// Documents of a job that looks up bytes.
 const DOCUMENTS: usize = 1024;
 
-/// Documents of a job of the third stage.
+/// Documents of a job that multiplies.
 const FULL: usize = 32;
+
+/// So many times as many documents as are scored by their residuals are scored by their parts.
+const BY_PARTS: usize = 16;
 
 /// How far to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,27 +66,46 @@ impl PlaidSegment {
             return Ok(Vec::new());
         }
         let panels = Panels::pack(cpu.simd, query, self.dim());
-        let mut documents = if options.n_full_scores.max(options.k) < all {
-            let products = self.products(&panels, cpu, &mut *observer)?;
-            let candidates = match options.n_ivf_probe {
-                Some(probe) if probe < self.partitions() => self.probed(&products, &panels, probe, places)?,
-                _ => places.map_or_else(|| (0..all as u32).collect(), <[u32]>::to_vec),
-            };
-            let table = Table::new(&products, panels.columns(), panels.stride());
-            let scored = self.by_centroids(&table, &candidates, cpu, &mut *observer)?;
-            best(scored, options.n_full_scores.max(options.k), |(place, score)| (Reverse(*score), *place))
-                .into_iter()
-                .map(|(place, _)| place)
-                .collect()
+        let candidates = places.map_or_else(|| (0..all as u32).collect(), <[u32]>::to_vec);
+        let most = options.n_full_scores.max(options.k);
+        let near = if candidates.len() > most {
+            self.shortlist(query, &panels, options.n_ivf_probe, candidates, most, cpu, &mut *observer)?
         } else {
-            places.map_or_else(|| (0..all as u32).collect(), <[u32]>::to_vec)
+            candidates
         };
-        documents.sort_unstable(); // as they lie in the file
-        let scored = self.by_residuals(&panels, &documents, cpu, observer)?;
+        let scored = self.by_residuals(&panels, &near, cpu, observer)?;
         let order = |(place, score): &Scored| (Reverse(Ordered(*score + 0.0)), *place);
         let mut found = best(scored, options.k, order);
         found.sort_unstable_by_key(order);
         Ok(found)
+    }
+
+    /// Those of the candidates, `most` of them, that their codes say are best; rising, as they lie in the file.
+    #[allow(clippy::too_many_arguments)] // all that the stages share
+    fn shortlist(
+        &self,
+        query: &[f32],
+        panels: &Panels,
+        n_ivf_probe: Option<usize>,
+        mut near: Vec<u32>,
+        most: usize,
+        cpu: Cpu,
+        observer: Observer,
+    ) -> Result<Vec<u32>> {
+        let products = self.products(panels, cpu, &mut *observer)?;
+        if let Some(probe) = n_ivf_probe.filter(|probe| *probe < self.partitions()) {
+            self.keep_probed(&products, panels, probe, &mut near)?;
+        }
+        let table = Table::new(&products, panels.stride(), query, self, cpu.simd)?;
+        for (count, parts) in [(most.saturating_mul(BY_PARTS), false), (most, true)] {
+            if near.len() > count {
+                let scored = self.by_codes(&table, &near, parts, cpu, &mut *observer)?;
+                let first = best(scored, count, |(place, score)| (Reverse(*score), *place));
+                near = first.into_iter().map(|(place, _)| place).collect();
+                near.sort_unstable();
+            }
+        }
+        Ok(near)
     }
 
     /// The product of every centroid with every query token, `[partitions, stride]`.
@@ -107,19 +125,19 @@ impl PlaidSegment {
         Ok(products)
     }
 
-    /// Those of the places that have a token near one of the query's.
-    fn probed(
+    /// Keeps those that have a token near one of the query's.
+    fn keep_probed(
         &self,
         products: &[f32],
         panels: &Panels,
         probe: usize,
-        places: Option<&[u32]>,
-    ) -> Result<Vec<u32>> {
+        candidates: &mut Vec<u32>,
+    ) -> Result<()> {
         let mut cells = vec![false; self.partitions()];
         for token in 0..panels.columns() {
-            let nearest =
-                (0u32..).zip(products.iter().skip(token).step_by(panels.stride()).copied()).collect();
-            for (cell, _) in best(nearest, probe, |(cell, product)| (Reverse(Ordered(*product)), *cell)) {
+            let column = products.iter().skip(token).step_by(panels.stride()).copied();
+            let order = |(cell, product): &Scored| (Reverse(Ordered(*product)), *cell);
+            for (cell, _) in best((0u32..).zip(column).collect(), probe, order) {
                 cells[cell as usize] = true;
             }
         }
@@ -129,28 +147,32 @@ impl PlaidSegment {
                 *has.get_mut(*document as usize).ok_or_else(|| self.damaged("documents"))? = true;
             }
         }
-        Ok(match places {
-            None => (0u32..).zip(&has).filter_map(|(place, has)| has.then_some(place)).collect(),
-            Some(places) => places.iter().copied().filter(|place| has[*place as usize]).collect(),
-        })
+        candidates.retain(|place| has[*place as usize]);
+        Ok(())
     }
 
-    /// Every document's score if each of its tokens were its centroid.
-    fn by_centroids(
+    /// Every document's score if each of its tokens were its centroid, or that with what the parts add.
+    fn by_codes(
         &self,
         table: &Table,
         places: &[u32],
+        parts: bool,
         cpu: Cpu,
         observer: Observer,
     ) -> Result<Vec<(u32, u32)>> {
-        let codes = self.codes()?;
+        let (codes, subcodes, scales) = (self.codes()?, self.subcodes(), self.scales());
         let mut scored: Vec<(u32, u32)> = places.iter().map(|place| (*place, 0)).collect();
         let jobs = scored.chunks_mut(DOCUMENTS).collect();
         let worker = || {
             |documents: &mut [(u32, u32)], _: GoOn| {
                 for (place, score) in documents.iter_mut() {
-                    let codes = &codes[self.tokens_of(*place as usize)];
-                    *score = table.score(codes).ok_or_else(|| self.damaged("codes"))?;
+                    let tokens = self.tokens_of(*place as usize);
+                    let found = if parts {
+                        table.by_parts(&codes[tokens.clone()], &subcodes[tokens.clone()], &scales[tokens])
+                    } else {
+                        table.by_centroids(&codes[tokens])
+                    };
+                    *score = found.ok_or_else(|| self.damaged("codes"))?;
                 }
                 Ok(0)
             }
@@ -167,7 +189,7 @@ impl PlaidSegment {
         cpu: Cpu,
         observer: Observer,
     ) -> Result<Vec<Scored>> {
-        let (dim, centroids, codes) = (self.dim(), self.centroids()?, self.codes()?);
+        let (dim, centroids, codes, scales) = (self.dim(), self.centroids()?, self.codes()?, self.scales());
         let width = self.buckets().row_bytes(dim);
         let scored = Mutex::new(Vec::with_capacity(places.len()));
         let worker = || {
@@ -178,13 +200,14 @@ impl PlaidSegment {
                 for place in places {
                     let tokens = self.tokens_of(*place as usize);
                     rows.resize(tokens.len() * dim, 0.0);
-                    let residuals = self.residuals(tokens.clone()).chunks_exact(width);
-                    for ((row, code), bytes) in rows.chunks_exact_mut(dim).zip(&codes[tokens]).zip(residuals)
-                    {
+                    let residuals =
+                        self.residuals(tokens.clone()).chunks_exact(width).zip(&scales[tokens.clone()]);
+                    let coded = rows.chunks_exact_mut(dim).zip(&codes[tokens]).zip(residuals);
+                    for ((row, code), (bytes, scale)) in coded {
                         let start = usize::from(*code) * dim;
                         let centroid =
                             centroids.get(start..start + dim).ok_or_else(|| self.damaged("codes"))?;
-                        self.buckets().decompress(bytes, centroid, row);
+                        self.buckets().decompress(bytes, *scale, centroid, row);
                     }
                     best.fill(f32::NEG_INFINITY);
                     if !panels.maxima(&rows, &mut best) {
@@ -200,55 +223,6 @@ impl PlaidSegment {
         queue::run(places.chunks(FULL).collect(), cpu.threads, worker, observer)?;
         Ok(scored.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// The products of centroids and query tokens in a byte each: for the second stage, which only ranks.
-struct Table {
-    /// `[partitions, stride]`.
-    bytes: Vec<u8>,
-    stride: usize,
-}
-
-impl Table {
-    /// A token's largest product is 255, what is less than its average 0; all have the same step, so that they add up.
-    fn new(products: &[f32], tokens: usize, product_stride: usize) -> Self {
-        let stride = tokens.next_multiple_of(LANES);
-        let mut most = vec![f32::NEG_INFINITY; tokens];
-        let mut sums = vec![0.0f64; tokens];
-        for row in products.chunks_exact(product_stride) {
-            for ((most, sum), x) in most.iter_mut().zip(&mut sums).zip(row) {
-                *most = most.max(*x);
-                *sum += f64::from(*x);
-            }
-        }
-        let partitions = products.len() / product_stride;
-        let ranges = most.iter().zip(&sums).map(|(most, sum)| most - (sum / partitions as f64) as f32);
-        let step = (ranges.fold(0.0, f32::max) / 255.0).max(f32::MIN_POSITIVE);
-        let mut bytes = vec![0u8; partitions * stride];
-        for (bytes, row) in bytes.chunks_exact_mut(stride).zip(products.chunks_exact(product_stride)) {
-            for ((byte, x), most) in bytes.iter_mut().zip(row).zip(&most) {
-                *byte = (255.5 - (most - x) / step) as u8; // never below 0, nor above 255
-            }
-        }
-        Self { bytes, stride }
-    }
-
-    /// The sum over the query's tokens of the best of a document's codes; None if a code is none of a centroid.
-    fn score(&self, codes: &[u16]) -> Option<u32> {
-        (0..self.stride).step_by(LANES).map(|column| score(&self.bytes, self.stride, column, codes)).sum()
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn score(bytes: &[u8], stride: usize, column: usize, codes: &[u16]) -> Option<u32> {
-    let mut best = [0u8; LANES];
-    for code in codes {
-        let row: &[u8; LANES] = bytes.get(usize::from(*code) * stride + column..)?.first_chunk()?;
-        for (best, byte) in best.iter_mut().zip(row) {
-            *best = (*best).max(*byte);
-        }
-    }
-    Some(best.iter().map(|byte| u32::from(*byte)).sum())
 }
 
 /// The `count` first by a key, in no particular order.

@@ -9,6 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::MOST_PARTITIONS;
 use super::residual::Buckets;
+use super::subspaces::{CODES, PARTS};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::storage::write_whole;
@@ -24,10 +25,14 @@ pub(super) struct Contents<'a> {
     pub(super) offsets: &'a [usize],
     pub(super) cells: &'a [usize],
     pub(super) centroids: &'a [f32],
+    pub(super) subcentroids: &'a [f32],
     pub(super) cutoffs: &'a [f32],
     pub(super) weights: &'a [f32],
+    pub(super) unit: f32,
     pub(super) documents: &'a [u32],
     pub(super) codes: &'a [u16],
+    pub(super) scales: &'a [u8],
+    pub(super) subcodes: &'a [u8],
     pub(super) residuals: &'a [u8],
 }
 
@@ -36,15 +41,19 @@ pub(super) fn write(path: &Path, contents: &Contents) -> Result<()> {
     let wide = |numbers: &[usize]| numbers.iter().map(|number| *number as u64).collect::<Vec<_>>();
     let (offsets, cells) = (wide(contents.offsets), wide(contents.cells));
     let (dim, tokens) = (contents.dim, contents.codes.len());
-    let parts: [(&str, &str, Vec<usize>, &[u8]); 9] = [
+    let parts: [(&str, &str, Vec<usize>, &[u8]); 13] = [
         ("rows", "I64", vec![contents.rows.len()], cast_slice(contents.rows)),
         ("offsets", "I64", vec![offsets.len()], cast_slice(&offsets)),
         ("cells", "I64", vec![cells.len()], cast_slice(&cells)),
         ("centroids", "F32", vec![contents.centroids.len() / dim, dim], cast_slice(contents.centroids)),
+        ("subcentroids", "F32", vec![contents.subcentroids.len()], cast_slice(contents.subcentroids)),
         ("cutoffs", "F32", vec![contents.cutoffs.len()], cast_slice(contents.cutoffs)),
         ("weights", "F32", vec![contents.weights.len()], cast_slice(contents.weights)),
+        ("unit", "F32", vec![1], cast_slice(std::slice::from_ref(&contents.unit))),
         ("documents", "U32", vec![contents.documents.len()], cast_slice(contents.documents)),
         ("codes", "U16", vec![tokens], cast_slice(contents.codes)),
+        ("scales", "U8", vec![tokens], contents.scales),
+        ("subcodes", "U8", vec![tokens, PARTS], contents.subcodes),
         ("residuals", "U8", vec![tokens, contents.residuals.len() / tokens.max(1)], contents.residuals),
     ];
     let mut header = serde_json::Map::new();
@@ -79,8 +88,11 @@ pub struct PlaidSegment {
     offsets: Vec<usize>,
     cells: Vec<usize>,
     centroids: Range<usize>,
+    subcentroids: Range<usize>,
     documents: Range<usize>,
     codes: Range<usize>,
+    scales: Range<usize>,
+    subcodes: Range<usize>,
     residuals: Range<usize>,
 }
 
@@ -131,10 +143,11 @@ impl PlaidSegment {
         let cutoffs = tensor("cutoffs", Dtype::F32, &[Some((1 << nbits) - 1)])?;
         let weights = tensor("weights", Dtype::F32, &[Some(1 << nbits)])?;
         let floats = |range: Range<usize>| try_cast_slice::<u8, f32>(&file[range]).map(<[f32]>::to_vec);
-        let (Ok(cutoffs), Ok(weights)) = (floats(cutoffs), floats(weights)) else {
+        let unit = tensor("unit", Dtype::F32, &[Some(1)])?;
+        let (Ok(cutoffs), Ok(weights), Ok(unit)) = (floats(cutoffs), floats(weights), floats(unit)) else {
             return Err(fault("weights", "not aligned"));
         };
-        let buckets = Buckets::new(nbits, cutoffs, weights);
+        let buckets = Buckets::new(nbits, cutoffs, weights, unit[0]);
         let rows = tensor("rows", Dtype::I64, &[None])?;
         let rows = try_cast_slice::<u8, i64>(&file[rows]).map_err(|_| fault("rows", "not aligned"))?.to_vec();
         if !rows.is_sorted_by(|first, second| first < second) {
@@ -149,11 +162,29 @@ impl PlaidSegment {
         }
         let tokens = offsets[rows.len()];
         let codes = tensor("codes", Dtype::U16, &[Some(tokens)])?;
+        let subcentroids = tensor("subcentroids", Dtype::F32, &[Some(CODES * dim)])?;
+        let scales = tensor("scales", Dtype::U8, &[Some(tokens)])?;
+        let subcodes = tensor("subcodes", Dtype::U8, &[Some(tokens), Some(PARTS)])?;
         let residuals = tensor("residuals", Dtype::U8, &[Some(tokens), Some(buckets.row_bytes(dim))])?;
         let documents = tensor("documents", Dtype::U32, &[Some(cells[partitions])])?;
         drop(tensors);
         let path = path.to_owned();
-        Ok(Self { path, file, dim, buckets, rows, offsets, cells, centroids, documents, codes, residuals })
+        Ok(Self {
+            path,
+            file,
+            dim,
+            buckets,
+            rows,
+            offsets,
+            cells,
+            centroids,
+            subcentroids,
+            documents,
+            codes,
+            scales,
+            subcodes,
+            residuals,
+        })
     }
 
     /// The caller's number of each document, rising.
@@ -190,6 +221,11 @@ impl PlaidSegment {
         self.cast("centroids", &self.centroids)
     }
 
+    /// For each part of a row its vectors, one after the other.
+    pub(super) fn subcentroids(&self) -> Result<&[f32]> {
+        self.cast("subcentroids", &self.subcentroids)
+    }
+
     /// The documents that have a token nearest to this centroid.
     pub(super) fn cell(&self, centroid: usize) -> Result<&[u32]> {
         Ok(&self.cast("documents", &self.documents)?[self.cells[centroid]..self.cells[centroid + 1]])
@@ -198,6 +234,16 @@ impl PlaidSegment {
     /// The codes of all tokens.
     pub(super) fn codes(&self) -> Result<&[u16]> {
         self.cast("codes", &self.codes)
+    }
+
+    /// The lengths of all residuals, in units.
+    pub(super) fn scales(&self) -> &[u8] {
+        &self.file[self.scales.clone()]
+    }
+
+    /// The codes of the parts of all tokens.
+    pub(super) fn subcodes(&self) -> &[[u8; PARTS]] {
+        self.file[self.subcodes.clone()].as_chunks().0
     }
 
     /// Where a document's tokens stand.
