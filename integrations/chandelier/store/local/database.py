@@ -1,4 +1,4 @@
-"""The file of a `LocalStore`: what it must be like, its connections, its transactions, and its errors in our words."""
+"""The file of a store: what it must be like, its connections, its transactions, and its errors in our words."""
 
 from __future__ import annotations
 

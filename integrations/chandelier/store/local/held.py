@@ -1,4 +1,4 @@
-"""The vectors of a `LocalStore` in memory: read from the file by the first search, and kept in step with it."""
+"""The vectors of a store in memory: read from the file by the first search, and kept in step with it."""
 
 from __future__ import annotations
 
@@ -92,10 +92,12 @@ class Snapshot:
     Attributes:
         state: The state.
         parts: The vectors, in the order of their row numbers.
+        after: The row number beyond which they are; those up to it are found in another way.
     """
 
     state: State
     parts: tuple[Part, ...]
+    after: int = 0
 
     @classmethod
     def of_nothing(cls) -> Snapshot:
@@ -129,12 +131,14 @@ class Held:
         database: The file.
         tables: What stands in it.
         memory_limit: Bytes that vectors may take; None for what the system has.
+        way_out: What to do when they would take more.
     """
 
-    def __init__(self, database: Database, tables: Tables, memory_limit: int | None) -> None:
+    def __init__(self, database: Database, tables: Tables, memory_limit: int | None, way_out: str) -> None:
         self._database = database
         self._tables = tables
         self._memory_limit = memory_limit
+        self._way_out = way_out
         self.newest = Snapshot.of_nothing()
         self.after_fork()
 
@@ -146,8 +150,11 @@ class Held:
         """Give the memory back."""
         self.newest = Snapshot.of_nothing()
 
-    def in_step(self, connection: sqlite3.Connection, known: Snapshot) -> Snapshot:
-        """The snapshot that a connection sees; `known` was the newest before its transaction began."""
+    def in_step(self, connection: sqlite3.Connection, known: Snapshot, after: int = 0) -> Snapshot:
+        """The snapshot that a connection sees; `known` was the newest before its transaction began.
+
+        Only what is beyond the row number `after` is held, which must be the same whenever the state is.
+        """
         state = self._tables.state(connection)
         if known.state == state:
             return known
@@ -157,7 +164,8 @@ class Held:
             went_back = not self._tables.became(connection, known.state)  # an older copy was written over the file
             base = self.newest if self._tables.became(connection, self.newest.state) else known
             try:
-                snapshot = self._brought_to(state, connection, Snapshot.of_nothing() if went_back else base)
+                starts_anew = went_back or base.after > after
+                snapshot = self._brought_to(state, connection, Snapshot.of_nothing() if starts_anew else base, after)
             except MemoryError as error:
                 raise self._database.error("the system gives no more memory for its vectors") from error
             if went_back or base is self.newest:
@@ -171,27 +179,24 @@ class Held:
         if room is None and (left := available()) is not None:
             room = left + self.newest.nbytes
         if room is not None and needed > room:
-            half = "datatype='float16' (half of it), " if self._tables.datatype == np.float32 else ""
             limit = "available" if self._memory_limit is None else "allowed by memory_limit"
-            raise self._database.error(
-                f"its vectors take {_size(needed)} of memory, {_size(room)} are {limit}; make a store with {half}"
-                "pool_factor=2 (half of it), use QdrantEdgeStore, which keeps vectors on disk, or a server"
-            )
+            message = f"its vectors take {_size(needed)} of memory, {_size(room)} are {limit}"
+            raise self._database.error(f"{message}; {self._way_out}")
 
-    def _brought_to(self, state: State, connection: sqlite3.Connection, base: Snapshot) -> Snapshot:
-        tokens = self._tables.tokens(connection)
+    def _brought_to(self, state: State, connection: sqlite3.Connection, base: Snapshot, after: int) -> Snapshot:
+        tokens = self._tables.tokens(connection, after)
         self.check_room(tokens)
         parts = list(base.parts)
-        if state.deletions != base.state.deletions:
-            rows = self._tables.rows_with_vectors(connection)
+        if (state.deletions, after) != (base.state.deletions, base.after):
+            rows = self._tables.rows_with_vectors(connection, after)
             parts = [left for part in parts if (left := part.only(rows)) is not None]
-        for part in self._loaded(connection, base.state.last):
+        for part in self._loaded(connection, max(base.state.last, after)):
             parts.append(part)
             while len(parts) > 1 and _belong_together(*parts[-2:]):
                 parts[-2:] = [parts[-2].followed_by(parts[-1])]
         if sum(part.tokens for part in parts) != tokens:
             raise self._database.damaged("vectors are missing")
-        return Snapshot(state, tuple(parts))
+        return Snapshot(state, tuple(parts), after)
 
     def _loaded(self, connection: sqlite3.Connection, after: int) -> Iterator[Part]:
         """What is new, straight from the file to its place."""

@@ -83,8 +83,8 @@ class Tables:
             return f"got a text of {len(entry.text):,} characters, wanted less than {MOST_BYTES // 2:,} bytes"
         return None
 
-    def store(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> int:
-        """Write documents in place of those with the same ids; how many tokens there are then."""
+    def store(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+        """Write documents in place of those with the same ids."""
         self.delete(connection, self.rows_of(connection, [entry.id for entry in entries]))
         documents, vectors = [], []
         for row, entry in enumerate(entries, self.state(connection).last + 1):
@@ -96,7 +96,7 @@ class Tables:
                 vectors.append((row, len(entry.rows), _checksum(row, data), data))
         connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", documents)
         connection.executemany("INSERT INTO vectors VALUES (?, ?, ?, ?)", vectors)
-        return self._add(connection, "tokens", sum(len(entry.rows) for entry in entries))
+        self._add(connection, "tokens", sum(len(entry.rows) for entry in entries))
 
     def delete(self, connection: sqlite3.Connection, rows: Sequence[int] | Rows) -> int:
         """Delete documents by row number, all of which are there; how many."""
@@ -121,10 +121,9 @@ class Tables:
         self._add(connection, "deletions", count)
         return count
 
-    def _add(self, connection: sqlite3.Connection, name: str, number: int) -> int:
-        """Count up or down, and what it comes to."""
+    def _add(self, connection: sqlite3.Connection, name: str, number: int) -> None:
+        """Count up or down."""
         connection.execute("UPDATE settings SET value = value + ? WHERE name = ?", (number, name))
-        return self._setting(connection, name)
 
     # Reading
 
@@ -145,9 +144,12 @@ class Tables:
         found = connection.execute("SELECT mark FROM history WHERE number = ?", (past.changes,)).fetchone()
         return found is not None and bool(found[0] == past.mark)
 
-    def tokens(self, connection: sqlite3.Connection) -> int:
-        """How many rows of vectors there are."""
-        return self._setting(connection, "tokens")
+    def tokens(self, connection: sqlite3.Connection, after: int = 0) -> int:
+        """How many rows of vectors there are, of the documents beyond a row number."""
+        if not after:
+            return self._setting(connection, "tokens")
+        total = "SELECT coalesce(sum(tokens), 0) FROM vectors WHERE row > ?"
+        return int(connection.execute(total, (after,)).fetchone()[0])
 
     def count(self, connection: sqlite3.Connection, condition: Condition | None) -> int:
         """How many documents there are, or pass."""
@@ -195,9 +197,10 @@ class Tables:
         both = np.array(found, np.int64).reshape(-1, 2)
         return np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
 
-    def rows_with_vectors(self, connection: sqlite3.Connection) -> Rows:
-        """The row numbers of all documents that have vectors, rising."""
-        return np.fromiter((row for (row,) in connection.execute("SELECT row FROM vectors ORDER BY row")), np.int64)
+    def rows_with_vectors(self, connection: sqlite3.Connection, after: int = 0) -> Rows:
+        """The row numbers of all documents beyond one that have vectors, rising."""
+        found = connection.execute("SELECT row FROM vectors WHERE row > ? ORDER BY row", (after,))
+        return np.fromiter((row for (row,) in found), np.int64)
 
     def vectors(self, connection: sqlite3.Connection, after: int) -> Iterator[tuple[int, FloatArray]]:
         """Row numbers beyond one, rising, and the vectors of each, which lie in memory that the next one takes."""
