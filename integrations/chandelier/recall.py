@@ -45,7 +45,8 @@ class Recall:
     Attributes:
         encoder: Its name: the key in a mapping, else its `repr`.
         size: The values of one of its encodings; 0 of a store that finds candidates without any.
-        depth: How many candidates were taken for each query; of such a store, the `depth` of its search.
+        depth: How many candidates were taken for each query; of such a store, the number that the report's `varied`
+            names.
         recall: The share of the exact top `k` that is among them, averaged over the queries.
         low: The lower end of its 95 % confidence interval.
         high: The upper end.
@@ -68,18 +69,20 @@ class RecallReport:
         documents: The number of documents.
         k: How many best documents of each query were to be found, not more than there are.
         rows: For each encoder a measurement at each depth.
+        varied: What a store without encodings was measured at several values of.
     """
 
     queries: int
     documents: int
     k: int
     rows: tuple[Recall, ...]
+    varied: str = "depth"
 
     def __str__(self) -> str:
         has_encodings = any(row.size for row in self.rows)
         title = (
             f"share of the exact MaxSim top {self.k} "
-            f"{'among the first n candidates' if has_encodings else 'that a search of depth n finds'}, "
+            f"{'among the first n candidates' if has_encodings else f'that a search of {self.varied} n finds'}, "
             f"with its 95 % confidence interval; queries: {self.queries}, documents: {self.documents}"
         )
         depths = sorted({row.depth for row in self.rows})

@@ -22,6 +22,7 @@ __all__ = ["checked_description", "description_of", "error_at", "key_of", "open_
 
 STORES = {
     "LocalStore": "chandelier.store.local",
+    "PlaidStore": "chandelier.plaid",
     "QdrantEdgeStore": "chandelier.qdrant_edge",
     "QdrantStore": "chandelier.qdrant",
     "WeaviateStore": "chandelier.weaviate",
@@ -41,8 +42,8 @@ def open_store(description: Mapping[str, Any]) -> Store:
     that was made for a `QdrantStore` or a `WeaviateStore` is closed with it.
 
     Args:
-        description: What `store.description` was, of a `LocalStore` with a path, a `QdrantEdgeStore`, a `QdrantStore`
-            of a server or a folder, or a `WeaviateStore`. A server's key is never in it: it comes from
+        description: What `store.description` was, of a `LocalStore` with a path, a `PlaidStore`, a `QdrantEdgeStore`, a
+            `QdrantStore` of a server or a folder, or a `WeaviateStore`. A server's key is never in it: it comes from
             `QDRANT_API_KEY` or `WEAVIATE_API_KEY`, and is sent where the description says, so open none that you do
             not trust.
 

@@ -18,7 +18,7 @@ from chandelier.store.local.database import Database
 from chandelier.store.local.memory import available
 from chandelier.store.local.tables import Rows, State, Tables
 
-__all__ = ["Held", "Snapshot"]
+__all__ = ["Held", "Snapshot", "common"]
 
 LOG = logging.getLogger("chandelier")
 
@@ -56,11 +56,7 @@ class Part:
 
     def places(self, rows: Rows) -> Rows:
         """The places of those of some rising row numbers that are here."""
-        first, last = np.searchsorted(rows, (self.rows[0], self.rows[-1] + 1))
-        inside = rows[first:last]
-        places = np.searchsorted(self.rows, inside)
-        found: Rows = places[self.rows[places] == inside]
-        return found
+        return common(self.rows, rows)
 
     def only(self, rows: Rows) -> Part | None:
         """What is left of it when these row numbers are still there; None for nothing."""
@@ -108,6 +104,11 @@ class Snapshot:
     def nbytes(self) -> int:
         """What it takes in memory."""
         return sum(part.nbytes for part in self.parts)
+
+    @property
+    def documents(self) -> int:
+        """How many there are."""
+        return sum(len(part.rows if part.alive is None else part.alive) for part in self.parts)
 
     def top_k(self, query: Float32Array, k: int, rows: Rows | None) -> list[tuple[int, float]]:
         """Row numbers and scores of the best documents, best first, the older first of equals.
@@ -221,6 +222,15 @@ class Held:
                 data[offsets[place] : offsets[place + 1]] = matrix
             yield Part(rows[start : start + count], MultiVectors.own(data, offsets))
             start += count
+
+
+def common(rows: Rows, others: Rows) -> Rows:
+    """The places in some rising row numbers, at least one, of those that are also among others."""
+    first, last = np.searchsorted(others, (rows[0], rows[-1] + 1))
+    inside = others[first:last]
+    places = np.searchsorted(rows, inside)
+    found: Rows = places[rows[places] == inside]
+    return found
 
 
 def _belong_together(first: Part, second: Part) -> bool:

@@ -208,6 +208,15 @@ class Tables:
         for row, tokens, checksum, data in connection.execute(query, (after,)):
             yield row, self._array(row, tokens, checksum, data)
 
+    def vectors_of(self, connection: sqlite3.Connection, rows: Rows) -> Iterator[tuple[int, FloatArray]]:
+        """Those of some rising row numbers that are there, and the vectors of each."""
+        query = (
+            "SELECT row, tokens, checksum, data FROM vectors WHERE row IN (SELECT value FROM json_each(?)) ORDER BY row"
+        )
+        for start in range(0, len(rows), IDS_AT_ONCE):
+            for row, *rest in connection.execute(query, (to_json(rows[start : start + IDS_AT_ONCE].tolist()),)):
+                yield row, self._array(row, *rest)
+
     def _by_id(self, connection: sqlite3.Connection, columns: str, ids: Sequence[str]) -> list[Any]:
         places = ", ".join("?" * len(ids))
         return connection.execute(f"SELECT {columns} FROM documents WHERE id IN ({places})", ids).fetchall()

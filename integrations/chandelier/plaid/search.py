@@ -1,0 +1,149 @@
+"""One search of a `PlaidStore`: segments give candidates, the rows in SQLite their true scores."""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeAlias
+
+import numpy as np
+
+from chandelier.maths import top_k
+from chandelier.multivectors import Float32Array, FloatArray
+from chandelier.plaid.segments import Index, Segment
+from chandelier.store.local.database import Database
+from chandelier.store.local.held import Snapshot
+from chandelier.store.local.sqlite import Wanted
+from chandelier.store.local.tables import Rows, Tables
+
+__all__ = ["Knobs", "View"]
+
+FULL_SCORES_A_CANDIDATE, LEAST_FULL_SCORES = 4, 1024
+"""What `n_full_scores` is unless it is given: so many for each candidate, and not fewer than so many."""
+
+PAGE_BYTES = 32 << 20
+
+Best: TypeAlias = list[tuple[int, float]]
+"""Row numbers and scores, best first, the older first of equals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """How hard PLAID looks.
+
+    Attributes:
+        n_ivf_probe: How many cells are looked into for each row of the query; None for all.
+        n_full_scores: How many candidates get a score from their residuals.
+        depth: How many of these are scored exactly.
+    """
+
+    n_ivf_probe: int | None
+    n_full_scores: int
+    depth: int
+
+    @classmethod
+    def of(cls, n_ivf_probe: int | None, n_full_scores: int | None, depth: int) -> Knobs:
+        """With what stands for a None; no candidate that is scored exactly goes without a score from its residuals."""
+        if n_full_scores is None:
+            n_full_scores = max(FULL_SCORES_A_CANDIDATE * depth, LEAST_FULL_SCORES)
+        return cls(n_ivf_probe, max(n_full_scores, depth), depth)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What may be found of a segment, at least one document; `places` None for all."""
+
+    segment: Segment
+    places: Rows | None
+
+    @property
+    def rows(self) -> Rows:
+        """Its row numbers, rising."""
+        return self.segment.rows if self.places is None else self.segment.rows[self.places]
+
+    def __len__(self) -> int:
+        return len(self.segment.rows if self.places is None else self.places)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A store in one state.
+
+    Attributes:
+        connection: Sees the state.
+        index: The segments.
+        fresh: The documents that are in none of them.
+    """
+
+    database: Database
+    tables: Tables
+    connection: sqlite3.Connection
+    index: Index
+    fresh: Snapshot
+
+    def find(self, queries: list[Float32Array], wanted: Wanted, knobs: Knobs) -> list[Best]:
+        """The best documents for each query."""
+        chosen = [Chosen(each, each.places(wanted.rows)) for each in self.index.segments]
+        chosen = [each for each in chosen if len(each)]
+        # Where all would be candidates anyway, a filter that few pass say, nothing has to find them.
+        if wanted.exact or sum(map(len, chosen)) <= knobs.depth:
+            found = self._scored(queries, wanted.k, [each.rows for each in chosen])
+        else:
+            found = [
+                self._scored([query], wanted.k, [self._candidates(query, chosen, wanted.k, knobs)])[0]
+                for query in queries
+            ]
+        fresh = (self.fresh.top_k(query, wanted.k, wanted.rows) for query in queries)
+        return [_best([old, new], wanted.k) for old, new in zip(found, fresh, strict=True)]
+
+    def _candidates(self, query: Float32Array, chosen: list[Chosen], k: int, knobs: Knobs) -> Rows:
+        """The row numbers of the `depth` documents that look best, rising."""
+        found = [self._approximate(query, each, knobs) for each in chosen]
+        if knobs.n_ivf_probe is not None and sum(len(rows) for rows, _ in found) < k:
+            # The cells of a few rows of a query may hold fewer documents than are wanted, although there are more.
+            return self._candidates(query, chosen, k, Knobs(None, knobs.n_full_scores, knobs.depth))
+        rows = np.concatenate([rows for rows, _ in found])
+        scores = np.concatenate([scores for _, scores in found])
+        return np.sort(rows[np.lexsort((rows, -scores))[: knobs.depth]])
+
+    def _approximate(self, query: Float32Array, chosen: Chosen, knobs: Knobs) -> tuple[Rows, Float32Array]:
+        probes = None if len(chosen) <= knobs.depth else knobs.n_ivf_probe
+        engine = chosen.segment.engine
+        places, scores = engine.search(query, knobs.depth, probes, knobs.n_full_scores, chosen.places)
+        return chosen.segment.rows[places], scores
+
+    def _scored(self, queries: list[Float32Array], k: int, rows: list[Rows]) -> list[Best]:
+        """The best of some documents, by MaxSim; rising row numbers."""
+        found: list[Best] = [[] for _ in queries]
+        for numbers, vectors in self._pages(rows):
+            for index, query in enumerate(queries):
+                places, scores = top_k(query, vectors, k)
+                page = [(numbers[place], score) for place, score in zip(places.tolist(), scores.tolist(), strict=True)]
+                found[index] = _best([found[index], page], k)
+        return found
+
+    def _pages(self, rows: list[Rows]) -> Iterator[tuple[list[int], list[FloatArray]]]:
+        """The vectors, as many at a time as memory has room for whatever there is."""
+        numbers: list[int] = []
+        vectors: list[FloatArray] = []
+        size = count = 0
+        for part in rows:
+            for row, matrix in self.tables.vectors_of(self.connection, part):
+                numbers.append(row)
+                vectors.append(matrix)
+                size += matrix.nbytes
+                if size >= PAGE_BYTES:
+                    yield numbers, vectors
+                    count += len(numbers)
+                    numbers, vectors, size = [], [], 0
+        if numbers:
+            yield numbers, vectors
+        if count + len(numbers) != sum(map(len, rows)):
+            raise self.database.damaged("vectors are missing")
+
+
+def _best(found: Iterable[Best], k: int) -> Best:
+    return list(islice(heapq.merge(*found, key=lambda each: (-each[1], each[0])), k))
