@@ -18,6 +18,7 @@ import pytest
 from command_line import Result, Run, command, jsonl, read_terminal
 
 from chandelier import ColBERT, Document, LocalStore, MeanVector, Muvera
+from chandelier.plaid import PlaidStore
 from chandelier.qdrant import QdrantStore
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts no folder on the path
@@ -493,11 +494,13 @@ def test_a_store_of_another_model(call: Run, notes: Path, store: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["index", "m"], ["--store --qdrant --weaviate"]),
-        (["search", "m", "--query", "q"], ["--store --qdrant --weaviate"]),
+        (["index", "m"], ["--store --plaid --qdrant --weaviate"]),
+        (["search", "m", "--query", "q"], ["--store --plaid --qdrant --weaviate"]),
         (["search", "m", "--store", "s"], ["--query"]),
         (["search", "m", "notes.jsonl", "--query", "q", "--store", "s"], ["notes.jsonl"]),
         (["index", "m", "--store", "s", "--qdrant", "http://h"], ["not allowed with"]),
+        (["index", "m", "--store", "s", "--plaid", "d"], ["not allowed with"]),
+        (["index", "m", "--plaid", "d", "--collection", "c"], ["goes with --qdrant and --weaviate, not with --plaid"]),
         (["index", "m", "--qdrant", "http://h"], ["--collection", "--qdrant"]),
         (
             ["index", "m", "--store", "s", "--collection", "c"],
@@ -508,7 +511,7 @@ def test_a_store_of_another_model(call: Run, notes: Path, store: Path) -> None:
         (["index", "m", "--store", "s", "--grpc-port", "1"], ["--grpc-port: goes with --qdrant and --weaviate"]),
         (
             ["search", "m", "--query", "q", "--store", "s", "--depth", "5"],
-            ["--depth: goes with --qdrant and --weaviate"],
+            ["--depth: goes with --plaid and --qdrant and --weaviate"],
         ),
         (
             ["search", "m", "--query", "q", "--store", "s", "--timeout", "5"],
@@ -556,6 +559,49 @@ except SystemExit:
         "search": ['{"lang": "en", "year": {"$gte": 2020}}', "$exists", "QDRANT_API_KEY", "WEAVIATE_API_KEY"],
     }
     assert all(fact in words for fact in facts[name]), words
+
+
+# PLAID
+
+
+def test_plaid(run: Run, notes: Path, tmp_path: Path, model: ColBERT) -> None:
+    """So many documents that there is an index; what is indexed again becomes a second segment, and is found."""
+    many = [{"id": f"n{i}", "text": f"note {i} of many", "i": i} for i in range(600)]
+    (tmp_path / "many.jsonl").write_bytes(jsonl(many))
+    first = run("index", CHECKPOINT, "many.jsonl", "--plaid", "index")
+    assert (first.code, first.out) == (0, "")
+    assert re.fullmatch(r"chandelier: index: stored 600, 1 segment, [\d.]+ s\n", first.err)
+    second = run("index", CHECKPOINT, notes, "--plaid", "index")
+    assert re.fullmatch(r"chandelier: index: stored 4, 2 segments, [\d.]+ s\n", second.err)
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == ["documents.db", "optimize.lock", "segments"]
+
+    options = ("--json", "--filter", '{"i": {"$exists": false}}', "--depth", "20")
+    found = run("search", CHECKPOINT, "--plaid", "index", "--query", QUERY, *options)
+    assert (found.code, found.err) == (0, "")
+    with PlaidStore(tmp_path / "index", model) as store, LocalStore(model, datatype="float16") as local:
+        assert store.count() == 604
+        local.upsert(DOCUMENTS)
+        assert [hit["id"] for hit in found.rows()] == [hit.id for hit in local.search(QUERY)]
+
+
+def test_few_documents_need_no_index(call: Run, notes: Path, tmp_path: Path) -> None:
+    result = call("index", CHECKPOINT, notes, "--plaid", "index")
+    assert result.err.startswith("chandelier: index: stored 4, 0 segments, ")
+    found = call("search", CHECKPOINT, "--plaid", "index", "--query", QUERY, "--json").rows()
+    assert sorted(hit["id"] for hit in found) == ["7", "a", "b c", "灯台"]
+
+
+def test_plaid_refusals(call: Run, notes: Path, tmp_path: Path) -> None:
+    missing = call("search", CHECKPOINT, "--plaid", tmp_path, "--query", QUERY)
+    missing.check_error(f"{tmp_path}: no such store; chandelier index makes one")
+    other = call("index", CHECKPOINT, notes, "--plaid", tmp_path)
+    other.check_error(f"{tmp_path}: holds 'notes.jsonl' and no store; name an empty folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.jsonl"]
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "segments").touch()
+    failed = call("index", CHECKPOINT, notes, "--plaid", "index")
+    failed.check_error("index: the index cannot be written", "stored 4 before it")
+    assert call("search", CHECKPOINT, "--plaid", "index", "--query", QUERY, "--top-k", "1").code == 0
 
 
 # Qdrant

@@ -51,6 +51,7 @@ two ports: that of the URL, and --grpc-port.
 """
 PLACES = {
     "store": (),
+    "plaid": ("depth",),
     "qdrant": ("collection", "prefetch", "depth", "grpc", "grpc_port", "timeout"),
     "weaviate": ("collection", "muvera", "tenant", "depth", "grpc_port", "timeout"),
 }
@@ -161,7 +162,7 @@ def _check_options(command: argparse.ArgumentParser, arguments: argparse.Namespa
         if option not in PLACES[place] and getattr(arguments, option, None):
             others = " and ".join(f"--{name}" for name, options in PLACES.items() if option in options)
             command.error(f"argument --{option.replace('_', '-')}: goes with {others}, not with --{place}")
-    if PLACES[place] and arguments.collection is None:
+    if "collection" in PLACES[place] and arguments.collection is None:
         command.error(f"argument --collection: --{place} needs the name of a collection")
 
 
@@ -205,14 +206,19 @@ def _explain_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def _index_parser(subparsers: Any) -> argparse.ArgumentParser:
-    about = "store texts in a file, in Qdrant or in Weaviate, to be searched"
+    about = "store texts in a file, a folder, in Qdrant or in Weaviate, to be searched"
     epilog = f"{INDEX_HELP}{KEY_HELP}"
     parser = _command_parser(subparsers, "index", stores.index, about, epilog=epilog)
     parser.set_defaults(stdin_is_jsonl=True)
     _add_input(parser, "whole")
     parser.add_argument("--id-field", type=_utf8, default="id", metavar="NAME", help="the field of ids (default: id)")
     parser.add_argument("--skip-bad", action="store_true", help="go on after a line that is not valid, and report it")
-    _add_store(parser, "the file of the store, made if there is none")
+    _add_store(
+        parser,
+        "the file of the store, made if there is none",
+        "a folder, made if there is none, with an index that finds candidates for MaxSim: for many documents. It is "
+        "brought up to date at the end",
+    )
     parser.add_argument(
         "--prefetch",
         choices=("muvera", "mean", "none"),
@@ -237,7 +243,7 @@ def _search_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser = _command_parser(subparsers, "search", stores.search, about, epilog=epilog)
     parser.set_defaults(prefetch=None, muvera=None)
     parser.add_argument("--query", type=_utf8, metavar="TEXT", required=True, help="the query")
-    _add_store(parser, "the file of the store")
+    _add_store(parser, "the file of the store", "the folder of a store with an index")
     parser.add_argument(
         "-k", "--top-k", type=_positive, metavar="N", default=10, help="take only the N best (default: 10)"
     )
@@ -246,7 +252,8 @@ def _search_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--depth",
         type=_positive,
         metavar="N",
-        help="candidates that are found for MaxSim (default: 200; 50 for each row of the query in a plain Weaviate)",
+        help="candidates that are found for MaxSim (default: 200; 100 with --plaid; 50 for each row of the query in a "
+        "plain Weaviate)",
     )
     parser.add_argument("--explain", action="store_true", help="show which words match")
     _add_threads(parser)
@@ -317,9 +324,10 @@ def _add_pooling(parser: argparse.ArgumentParser, group: Any = None) -> None:
     )
 
 
-def _add_store(parser: argparse.ArgumentParser, store: str) -> None:
+def _add_store(parser: argparse.ArgumentParser, store: str, plaid: str) -> None:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--store", metavar="FILE", help=store)
+    place.add_argument("--plaid", metavar="DIR", help=plaid)
     place.add_argument("--qdrant", type=_url, metavar="URL", help="a Qdrant server, instead of a file")
     place.add_argument("--weaviate", type=_address, metavar="URL", help="a Weaviate server, instead of a file")
     parser.add_argument("--collection", type=_utf8, metavar="NAME", help="the collection on the server")

@@ -30,6 +30,7 @@ from chandelier.cli.texts import STDIN, CommandError, Line, json_type, missing, 
 from chandelier.cli.weaviate import weaviate_store
 
 if TYPE_CHECKING:
+    from chandelier.plaid import PlaidStore
     from chandelier.store import Document, Hit, Store, UpsertReport
 
 REFUSALS_SHOWN = 20
@@ -43,7 +44,7 @@ def index(arguments: argparse.Namespace) -> None:
     from chandelier.exceptions import StoreError
 
     documents = _Documents(arguments)
-    target = arguments.store or f"collection {arguments.collection}"
+    target = arguments.store or arguments.plaid or f"collection {arguments.collection}"
     pooling = {"pool_factor": arguments.pool_factor, "protected_tokens": arguments.protected_tokens}
     with _open_store(arguments, to_search=False, **pooling) as store:
         started = time.perf_counter()
@@ -54,6 +55,13 @@ def index(arguments: argparse.Namespace) -> None:
             if error.report is None:
                 raise
             report, failure = error.report, error
+        segments = None
+        if arguments.plaid is not None and failure is None:
+            try:
+                store.optimize(progress=is_terminal(sys.stderr))
+                segments = store.segments
+            except StoreError as error:
+                failure = error
         seconds = time.perf_counter() - started
     report.failed = {**documents.skipped, **report.failed}
     if arguments.json:
@@ -66,7 +74,8 @@ def index(arguments: argparse.Namespace) -> None:
             _show_refusals(report)
         raise CommandError(f"{target}: {_counts(report)}")
     if not arguments.json:
-        print(f"chandelier: {target}: {_counts(report)}, {seconds:.2f} s", file=sys.stderr)
+        index = "" if segments is None else f", {segments} segment{'s' * (segments != 1)}"
+        print(f"chandelier: {target}: {_counts(report)}{index}, {seconds:.2f} s", file=sys.stderr)
 
 
 def search(arguments: argparse.Namespace) -> None:
@@ -215,12 +224,14 @@ def _left_aligned(cells: list[str]) -> list[str]:
     return [cell + " " * (max(0, most - width(cell)) + 2) for cell in cells]
 
 
-def _open_store(arguments: argparse.Namespace, *, to_search: bool, **options: Any) -> AbstractContextManager[Store]:
+def _open_store(arguments: argparse.Namespace, *, to_search: bool, **options: Any) -> AbstractContextManager[Any]:
     """The store that a command names; one that is searched must be there."""
     if arguments.qdrant is not None:
         return qdrant_store(arguments, to_search, options)
     if arguments.weaviate is not None:
         return weaviate_store(arguments, to_search, options)
+    if arguments.plaid is not None:
+        return _plaid_store(arguments, to_search, options)
     return _local_store(arguments, to_search, options)
 
 
@@ -230,12 +241,34 @@ def _local_store(arguments: argparse.Namespace, to_search: bool, options: dict[s
     if not to_search:
         output_path(arguments, path, "--store")
     elif not os.path.exists(path) or os.path.getsize(path) == 0:
-        raise CommandError(f"{path}: no such store; chandelier index makes one")
+        raise _no_store(path)
     model = open_model(arguments)
     from chandelier.store import LocalStore
 
-    log = logging.getLogger("chandelier")  # how much memory a search takes
-    if not log.handlers:
-        log.addHandler(_Stderr())
+    _show_log()
     with LocalStore(model, path, **options) as store:
         yield store
+
+
+@contextmanager
+def _plaid_store(arguments: argparse.Namespace, to_search: bool, options: dict[str, Any]) -> Iterator[PlaidStore]:
+    from chandelier.plaid.store import DOCUMENTS, PlaidStore
+
+    folder = arguments.plaid
+    if to_search and not os.path.exists(os.path.join(folder, DOCUMENTS)):
+        raise _no_store(folder)
+    model = open_model(arguments)
+    _show_log()
+    with PlaidStore(folder, model, **options) as store:
+        yield store
+
+
+def _no_store(path: str) -> CommandError:
+    return CommandError(f"{path}: no such store; chandelier index makes one")
+
+
+def _show_log() -> None:
+    """How much memory a search takes, say."""
+    log = logging.getLogger("chandelier")
+    if not log.handlers:
+        log.addHandler(_Stderr())
