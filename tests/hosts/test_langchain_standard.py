@@ -15,6 +15,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from chandelier import ColBERT, Document, LocalStore, MeanVector, Store
 from chandelier.langchain import ColBERTRerank, ColBERTRetriever, ColBERTVectorStore, TwoStageRetriever
+from chandelier.plaid import PlaidStore
 from chandelier.qdrant import QdrantStore
 from chandelier.qdrant_edge import QdrantEdgeStore
 from chandelier.weaviate import WeaviateStore
@@ -38,6 +39,7 @@ STORES: dict[str, Callable[[ColBERT, Path], Store]] = {
         QdrantClient(":memory:"), "notes", model, prefetch=MeanVector(model.dim)
     ),
     "edge": lambda model, folder: QdrantEdgeStore(folder / "edge", model),
+    "plaid": lambda model, folder: PlaidStore(folder / "plaid", model),
 }
 
 
