@@ -17,7 +17,7 @@ import numpy as np
 from chandelier import _core
 from chandelier.exceptions import StoreError
 from chandelier.multivectors import FloatArray
-from chandelier.plaid.segments import NAME, Listed, Manifest, Segments
+from chandelier.plaid.segments import NAME, Listed, Manifest, Segments, text_of
 from chandelier.store.local.database import Database
 from chandelier.store.local.tables import Rows, State, Tables
 
@@ -155,13 +155,13 @@ class Builder:
                 total = sum(len(piece.rows) for piece in pieces if piece.listed is None)
                 bar = stack.enter_context(tqdm(total=total, desc="optimizing", unit=" documents"))
             made = [piece.listed or self._built(piece, bar) for piece in pieces]
-        new = tuple(listed for listed in made if listed is not None)
-        if new == manifest and not rebuild:
+        new = text_of(tuple(listed for listed in made if listed is not None))
+        if new == text:
             return False
         with self._database.writing() as connection:
             self._check_unchanged(connection, state, text)
-            self._segments.replace_manifest(connection, new)
-        return bool(new or manifest)
+            self._segments.replace_text(connection, new)
+        return True
 
     def _built(self, piece: Piece, bar: Any) -> Listed | None:
         """A segment on the disk; None if all its documents were deleted meanwhile."""
@@ -245,7 +245,8 @@ class Builder:
             yield
         except OSError as error:
             way_out = "make room, and optimize again" if error.errno in NO_ROOM else "optimize again when it can be"
-            message = f"the index cannot be written: {error.strerror or error}; {way_out}"
+            reason = os.strerror(error.errno) if error.errno else error
+            message = f"the index cannot be written: {reason}; {way_out}"
             raise StoreError(
                 f"{self._store}: {message}; documents and index are as they were", store=self._store
             ) from error

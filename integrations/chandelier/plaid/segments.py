@@ -7,7 +7,6 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TypeAlias
@@ -20,7 +19,7 @@ from chandelier.store.local.database import Database
 from chandelier.store.local.held import common
 from chandelier.store.local.tables import Rows, State, Tables
 
-__all__ = ["Index", "Listed", "Manifest", "Segment", "Segments"]
+__all__ = ["Index", "Listed", "Manifest", "Segment", "Segments", "text_of"]
 
 FOLDER = "segments"
 SETTING = "segments"
@@ -127,16 +126,16 @@ class Segments:
     def manifest(self, connection: sqlite3.Connection) -> Manifest:
         """The manifest."""
         try:
-            manifest = tuple(Listed(**each) for each in json.loads(self.text(connection)))
+            listed = json.loads(self.text(connection))
+            manifest = tuple(Listed(**each) for each in (listed if isinstance(listed, list) else [listed]))
         except (TypeError, ValueError, RecursionError):
             raise self._damaged("its list of segments cannot be read") from None
         if not all(map(_is_sound, manifest)) or any(one.last >= next.first for one, next in pairwise(manifest)):
             raise self._damaged("its list of segments is none that a store wrote")
         return manifest
 
-    def replace_manifest(self, connection: sqlite3.Connection, manifest: Iterable[Listed]) -> None:
+    def replace_text(self, connection: sqlite3.Connection, text: str) -> None:
         """Put another manifest in its place."""
-        text = json.dumps([asdict(each) for each in manifest])
         connection.execute("UPDATE settings SET value = ? WHERE name = ?", (text, SETTING))
 
     # The files
@@ -216,6 +215,11 @@ class Segments:
 
     def _damaged(self, what: str) -> StoreError:
         return StoreError(f"{self._store}: is damaged: {what}; {WAY_OUT}", store=self._store)
+
+
+def text_of(manifest: Manifest) -> str:
+    """A manifest as it is stored."""
+    return json.dumps([asdict(each) for each in manifest])
 
 
 def _is_sound(listed: Listed) -> bool:
