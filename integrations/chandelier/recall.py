@@ -154,7 +154,7 @@ def recall_probe(
     if not len(texts):
         raise ArgumentError("documents: got none, wanted at least one", argument="documents")
     k = min(checked_count("k", k), len(texts))
-    cut = sorted({min(checked_count("depths", depth), len(texts)) for depth in _listed("depths", depths)})
+    cut = sorted({min(checked_count("depths", depth), len(texts)) for depth in several("depths", depths)})
     named = _named(encoders)
     exact = _core.top_k_each(queries.data, queries.offsets, rows, offsets, k)
     found: list[Recall] = []
@@ -170,7 +170,8 @@ def recall_probe(
     return RecallReport(len(queries), len(texts), k, tuple(found))
 
 
-def _listed(name: str, values: Any) -> list[Any]:
+def several(name: str, values: Any) -> list[Any]:
+    """Several of something, at least one."""
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise ArgumentError(f"{name}: got {type(values).__name__}, wanted a list", argument=name)
     listed = list(values)
@@ -183,7 +184,7 @@ def _named(encoders: Iterable[Encoder] | Mapping[str, Encoder]) -> dict[str, Enc
     if isinstance(encoders, Mapping):
         named = dict(encoders)
     else:
-        listed = _listed("encoders", encoders)
+        listed = several("encoders", encoders)
         named = {repr(encoder): encoder for encoder in listed}
         if any(named[repr(encoder)] is not encoder and named[repr(encoder)] != encoder for encoder in listed):
             message = f"encoders: got several that print as {list(named)}, wanted a mapping that gives them names"

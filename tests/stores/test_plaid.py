@@ -352,6 +352,8 @@ def test_recall_refuses(store: PlaidStore) -> None:
         ({"queries": []}, "queries"),
         ({"n_ivf_probe": []}, "n_ivf_probe"),
         ({"n_ivf_probe": [0]}, "n_ivf_probe"),
+        ({"n_ivf_probe": 4}, "n_ivf_probe"),
+        ({"queries": "text"}, "queries"),
         ({"n_full_scores": ["a"]}, "n_full_scores"),
         ({"k": 0}, "k"),
         ({"depth": 3}, "depth"),

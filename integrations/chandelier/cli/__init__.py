@@ -206,7 +206,7 @@ def _explain_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def _index_parser(subparsers: Any) -> argparse.ArgumentParser:
-    about = "store texts in a file, a folder, in Qdrant or in Weaviate, to be searched"
+    about = "store texts in a file, a folder or a server, to be searched"
     epilog = f"{INDEX_HELP}{KEY_HELP}"
     parser = _command_parser(subparsers, "index", stores.index, about, epilog=epilog)
     parser.set_defaults(stdin_is_jsonl=True)

@@ -89,13 +89,21 @@ def planned(manifest: Manifest, rows: Rows, lengths: Rows) -> list[Piece]:
         first, last = np.searchsorted(rows, (listed.first, listed.last + 1))
         stays = 2 * (last - first) >= listed.documents
         _push(pieces, Piece(rows[first:last], lengths[first:last], listed if stays else None))
-    start = np.searchsorted(rows, manifest[-1].last, side="right") if manifest else 0
-    while start < len(rows):
-        ends = np.cumsum(lengths[start:])
-        count = max(1, int(np.searchsorted(ends, SEGMENT_TOKENS, side="right")))
-        _push(pieces, Piece(rows[start : start + count], lengths[start : start + count]))
-        start += count
+    fresh = int(np.searchsorted(rows, manifest[-1].last, side="right")) if manifest else 0
+    for part in _parts(lengths[fresh:], SEGMENT_TOKENS):
+        _push(pieces, Piece(rows[fresh:][part], lengths[fresh:][part]))
     return pieces
+
+
+def _parts(lengths: Rows, tokens: int) -> Iterator[slice]:
+    """Documents in parts of at most so many tokens; one that has more is a part of its own."""
+    ends = np.cumsum(lengths)
+    start = 0
+    while start < len(lengths):
+        before = ends[start - 1] if start else 0
+        end = max(start + 1, int(np.searchsorted(ends, before + tokens, side="right")))
+        yield slice(start, end)
+        start = end
 
 
 def _push(pieces: list[Piece], piece: Piece) -> None:
@@ -189,15 +197,10 @@ class Builder:
 
     def _pages(self, piece: Piece) -> Iterator[tuple[list[int], list[FloatArray]]]:
         """The documents of a piece that are still there, some at a time."""
-        start = 0
-        while start < len(piece.rows):
-            ends = np.cumsum(piece.lengths[start:])
-            count = max(1, int(np.searchsorted(ends, PAGE_TOKENS, side="right")))
-            page = self._read(piece.rows[start : start + count])
-            if page:
+        for part in _parts(piece.lengths, PAGE_TOKENS):
+            if page := self._read(piece.rows[part]):
                 numbers, matrices = zip(*page, strict=True)
                 yield list(numbers), list(matrices)
-            start += count
 
     def _read(self, rows: Rows) -> list[tuple[int, FloatArray]]:
         """The vectors of some documents, in a transaction of its own: a long one keeps SQLite's log from ending."""

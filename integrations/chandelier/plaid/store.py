@@ -16,7 +16,7 @@ from chandelier.multivectors import checked_count, checked_path
 from chandelier.plaid.build import LOCK, Builder
 from chandelier.plaid.search import Knobs, View
 from chandelier.plaid.segments import FOLDER, SETTING, Segments
-from chandelier.recall import Recall, RecallReport
+from chandelier.recall import Recall, RecallReport, several
 from chandelier.store.descriptions import description_of
 from chandelier.store.encoding import Encoding, Query, checked_search
 from chandelier.store.local.sqlite import Find, SqliteStore, Wanted
@@ -112,10 +112,8 @@ class PlaidStore(SqliteStore):
         _check_ours(folder)
         os.makedirs(folder, exist_ok=True)
         file = os.path.join(folder, DOCUMENTS)
-        super().__init__(encoding, file, datatype="float16", memory_limit=memory_limit, **{SETTING: "[]"})
-        self._segments = Segments(folder, self._database, self._tables)
-        self._builder = Builder(folder, self._database, self._tables, self._segments, nbits)
         self._warned = False
+        super().__init__(encoding, file, datatype="float16", memory_limit=memory_limit, **{SETTING: "[]"})
 
     @property
     def path(self) -> str:
@@ -181,13 +179,10 @@ class PlaidStore(SqliteStore):
         """
         k, depth = checked_search(k, depth)
         depth = depth or max(self._knobs.depth, k)
-        rows = [query.rows for query in self._encoding.queries(queries)]
-        probes, scores = list(dict.fromkeys(n_ivf_probe)), list(n_full_scores)
-        for what, values in (("queries", rows), ("n_ivf_probe", probes), ("n_full_scores", scores)):
-            if not values:
-                raise ArgumentError(f"{what}: got none, wanted at least one", argument=what)
-        measured = sorted({max(depth, checked_count("n_full_scores", number)) for number in scores})
-        trials = [_knobs(probe, number, depth) for probe in probes for number in measured]
+        rows = [query.rows for query in self._encoding.queries(several("queries", queries))]
+        probes = dict.fromkeys(several("n_ivf_probe", n_ivf_probe))
+        scores = {max(depth, checked_count("n_full_scores", each)) for each in several("n_full_scores", n_full_scores)}
+        trials = [_knobs(probe, number, depth) for probe in probes for number in sorted(scores)]
         with self._view() as view:
             if not view.index.segments:
                 message = "has no index to measure, all documents are scored exactly; optimize() builds one"
@@ -214,6 +209,10 @@ class PlaidStore(SqliteStore):
     def __reduce__(self) -> tuple[Any, ...]:
         options = {name: value for name, value in self._given.items() if name != "path"}
         return partial(PlaidStore, **options), (self.path, self.model)
+
+    def _prepare(self) -> None:
+        self._segments = Segments(self.path, self._database, self._tables)
+        self._builder = Builder(self.path, self._database, self._tables, self._segments, self._given["nbits"])
 
     @contextmanager
     def _view(self) -> Iterator[View]:

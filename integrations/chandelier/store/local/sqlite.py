@@ -85,6 +85,7 @@ class SqliteStore(ThreadedStore):
                 raise self._database.damaged("its datatype")
             self._tables = Tables(self._database, encoding.dim, kept)
             self._held = Held(self._database, self._tables, memory_limit, self._more_room())
+            self._prepare()
         except BaseException:
             self._database.close()
             raise
@@ -246,6 +247,9 @@ class SqliteStore(ThreadedStore):
         page = PAGE_WITH_VECTORS if with_vectors else PAGE
         for start in range(0, len(ids), page):
             yield from self.get(ids[start : start + page], with_vectors=with_vectors)
+
+    def _prepare(self) -> None:
+        """Make what a subclass has besides, before anybody uses the store, or forks."""
 
     def _finding(self) -> AbstractContextManager[tuple[sqlite3.Connection, Find]]:
         """A connection, and what finds documents in the state that it sees."""
