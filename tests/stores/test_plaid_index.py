@@ -291,6 +291,33 @@ def test_a_segment_that_is_damaged(
         assert len(files(store.path)) == 1
 
 
+@pytest.mark.parametrize("size", [1, 16, 512, 4096])
+def test_random_bytes_in_a_segment(tiny: ColBERT, store: PlaidStore, size: int) -> None:
+    """Anywhere in the file: scores are true and what is gone stays gone, or the error names the file."""
+    rng = np.random.default_rng(size)
+    store.delete(filter={"even": True})
+    scores = {hit.id: hit.score for hit in store.search(QUERY, 1000, exact=True)}
+    path = a_segment(store.path)
+    content = path.read_bytes()
+    store.close()
+    noticed = []
+    for turn in range(60):
+        begin = int(rng.integers(0, len(content) - size))
+        path.write_bytes(content[:begin] + rng.bytes(size) + content[begin + size :])
+        with PlaidStore(store.path, tiny) as again:
+            try:
+                hits = again.search(QUERY, depth=20)
+            except StoreError as error:
+                noticed.append(str(error))
+            else:
+                assert len(hits) == 10, turn
+                assert all(hit.score == scores[hit.id] for hit in hits), turn
+    assert noticed or size == 1
+    for message in noticed:
+        assert message.startswith(f"{store.path}: is damaged: ")
+        assert message.endswith(WAY_OUT)
+
+
 def test_the_segment_of_another_store(tiny: ColBERT, store: PlaidStore, tmp_path: Path) -> None:
     """Of the same size to the byte: a copy of a folder whose documents went on."""
     with PlaidStore(tmp_path / "other", tiny) as other:

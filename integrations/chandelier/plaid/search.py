@@ -11,9 +11,10 @@ from typing import TypeAlias
 
 import numpy as np
 
+from chandelier.exceptions import ChandelierError
 from chandelier.maths import top_k
 from chandelier.multivectors import Float32Array, FloatArray
-from chandelier.plaid.segments import Index, Segment
+from chandelier.plaid.segments import Index, Segment, Segments
 from chandelier.store.local.database import Database
 from chandelier.store.local.held import Snapshot
 from chandelier.store.local.sqlite import Wanted
@@ -74,13 +75,15 @@ class View:
 
     Attributes:
         connection: Sees the state.
-        index: The segments.
+        segments: The files.
+        index: Those of the state.
         fresh: The documents that are in none of them.
     """
 
     database: Database
     tables: Tables
     connection: sqlite3.Connection
+    segments: Segments
     index: Index
     fresh: Snapshot
 
@@ -112,7 +115,10 @@ class View:
     def _approximate(self, query: Float32Array, chosen: Chosen, knobs: Knobs) -> tuple[Rows, Float32Array]:
         probes = None if len(chosen) <= knobs.depth else knobs.n_ivf_probe
         engine = chosen.segment.engine
-        places, scores = engine.search(query, knobs.depth, probes, knobs.n_full_scores, chosen.places)
+        try:
+            places, scores = engine.search(query, knobs.depth, probes, knobs.n_full_scores, chosen.places)
+        except ChandelierError as error:  # the query was checked: it is the file
+            raise self.segments.unreadable(chosen.segment.listed, error) from error
         return chosen.segment.rows[places], scores
 
     def _scored(self, queries: list[Float32Array], k: int, rows: list[Rows]) -> list[Best]:

@@ -154,6 +154,10 @@ class Segments:
         """The error for a file that the manifest names and that is not there."""
         return self._damaged(f"{FOLDER}/{os.path.basename(path)} is missing")
 
+    def unreadable(self, listed: Listed, error: Exception) -> StoreError:
+        """The error for what the core says of a file."""
+        return self._damaged(f"{FOLDER}/{listed.file} cannot be read: {error}")
+
     # What is open
 
     def in_step(self, connection: sqlite3.Connection, known: Index) -> Index:
@@ -206,7 +210,7 @@ class Segments:
         except FileNotFoundError:
             raise
         except (ChandelierError, OSError) as error:
-            raise self._damaged(f"{FOLDER}/{listed.file} cannot be read: {error}") from error
+            raise self.unreadable(listed, error) from error
         rows = engine.rows
         ends = (int(rows[0]), int(rows[-1])) if len(rows) else None
         if (engine.dim, len(rows), ends) != (self._tables.dim, listed.documents, (listed.first, listed.last)):

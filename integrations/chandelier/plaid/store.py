@@ -231,7 +231,7 @@ class PlaidStore(SqliteStore):
                     continue
                 fresh = self._held.in_step(connection, fresh, index.after)
                 self._warn(fresh.documents)
-                yield View(self._database, self._tables, connection, index, fresh)
+                yield View(self._database, self._tables, connection, self._segments, index, fresh)
                 return
 
     @contextmanager
