@@ -140,7 +140,9 @@ class Builder:
         with self._database.reading():  # a store that is closed says so before it waits for anybody
             pass
         with self._errors(), self._locked():
-            os.makedirs(self._segments.folder, exist_ok=True)
+            if not os.path.isdir(self._segments.folder):
+                os.mkdir(self._segments.folder)
+                _sync(self._store)
             self._clean()  # what a crash has left needs room
             try:
                 return self._brought_up_to_date(rebuild, progress)
