@@ -33,7 +33,7 @@ FEWEST = 256
 SEGMENT_TOKENS = 1 << 25
 """No segment has more, so that one can be built in the memory of a small machine."""
 
-SAMPLE_TOKENS = 48
+SAMPLE_TOKENS = 24
 """Of each centroid, that it is computed from."""
 
 PAGE_TOKENS = 1 << 17

@@ -22,7 +22,7 @@ from chandelier.store.local.tables import Rows, Tables
 
 __all__ = ["Knobs", "View"]
 
-FULL_SCORES_A_CANDIDATE, LEAST_FULL_SCORES = 4, 1024
+FULL_SCORES_A_CANDIDATE, LEAST_FULL_SCORES = 4, 2048
 """What `n_full_scores` is unless it is given: so many for each candidate, and not fewer than so many."""
 
 PAGE_BYTES = 32 << 20
