@@ -46,11 +46,17 @@ def fetch(folder: Path) -> list[Set]:
     Raises:
         SystemExit: Where there is no apt, or it finds nothing.
     """
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise SystemExit("bench: the texts are Debian's, and this machine has no apt-get and dpkg-deb to get them with")
-    folder = folder.resolve()  # apt and dpkg run elsewhere
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _prepared(folder)
     return [tech_faq(_packages(folder)), short_to_long(_translations(folder))]
+
+
+def translations(folder: Path) -> str:
+    """The English descriptions of all packages of the release, downloaded if they are not there yet.
+
+    Raises:
+        SystemExit: As `fetch`.
+    """
+    return _translations(_prepared(folder))
 
 
 def packages(folder: Path) -> list[str]:
@@ -73,11 +79,7 @@ def tech_faq(root: Path) -> Set:
 
 def short_to_long(translations: str) -> Set:
     """Packages' short descriptions, and the long ones: those whose names' hashes are smallest."""
-    found = descriptions(translations)
-    starts = Counter(_start(long) for _, (_, long) in found)
-    alone = [(name, pair) for name, pair in found if starts[_start(pair[1])] == 1]
-    alone.sort(key=lambda each: hashlib.sha256(each[0].encode()).digest())
-    pairs = distinct(pair for _, pair in alone)[:DOCUMENTS]
+    pairs = unlike(descriptions(translations))[:DOCUMENTS]
     return Set("Debian descriptions", [short for short, _ in pairs[:QUERIES]], [long for _, long in pairs])
 
 
@@ -116,6 +118,14 @@ def descriptions(translations: str) -> list[tuple[str, Pair]]:
     return list(found.items())
 
 
+def unlike(found: list[tuple[str, Pair]]) -> list[Pair]:
+    """The descriptions whose long one begins and reads as no other's, in the order of their names' hashes."""
+    starts = Counter(_start(long) for _, (_, long) in found)
+    alone = [(name, pair) for name, pair in found if starts[_start(pair[1])] == 1]
+    alone.sort(key=lambda each: hashlib.sha256(each[0].encode()).digest())
+    return distinct(pair for _, pair in alone)
+
+
 def distinct(pairs: Iterable[Pair]) -> list[Pair]:
     """The pairs whose question and answer no other has, and whose answer has some words."""
     listed = [pair for pair in pairs if len(pair[1].split()) >= FEWEST_WORDS]
@@ -145,6 +155,15 @@ def _rst(text: str) -> str:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _prepared(folder: Path) -> Path:
+    """A folder to fetch to, by the programs that fetch."""
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise SystemExit("bench: the texts are Debian's, and this machine has no apt-get and dpkg-deb to get them with")
+    folder = folder.resolve()  # apt and dpkg run elsewhere
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _packages(folder: Path) -> Path:
