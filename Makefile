@@ -14,6 +14,7 @@
 #   make bench-maths     speed of MaxSim, MUVERA and pooling beside maxsim-cpu, FastEmbed, scipy and numpy, in one run
 #   make bench-quality   nDCG@10 of reduced precision, token pooling and MUVERA beside float32's, on texts of Debian's packages
 #   make bench-stores    stores: storing beside encoding, sending, searching beside Qdrant's and Weaviate's, recall of candidates
+#   make bench-plaid     PlaidStore beside LocalStore, Qdrant Edge and fast-plaid: building, room, time and recall, with a plot
 #   make bench-hosts     rerankers of frameworks: install, cold start, speed and scores, chandelier's beside their own
 #   make docs            the documents that run, and the Rust documentation without a warning
 #   make test-elsewhere  the kernels on ARM's and WebAssembly's instructions, in qemu and node
@@ -42,7 +43,7 @@ WASM_TARGET := wasm32-unknown-unknown
 # What is called from several places is not copied into each of them: 4 % smaller, and as fast.
 export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS := -C target-feature=+simd128 -C llvm-args=-inline-threshold=50
 
-.PHONY: demo demo-browser test test-rust test-python test-floor test-fast-plaid test-elsewhere wasm weaviate lint lint-types bench-encode bench-wasm profile bench-maths bench-quality bench-stores bench-hosts docs fuzz dist-test wheel clean
+.PHONY: demo demo-browser test test-rust test-python test-floor test-fast-plaid test-elsewhere wasm weaviate lint lint-types bench-encode bench-wasm profile bench-maths bench-quality bench-stores bench-plaid bench-hosts docs fuzz dist-test wheel clean
 
 demo: .venv/package .venv/weights
 	@$(BIN)/python examples/demo.py --query "$$QUESTION"
@@ -134,6 +135,9 @@ bench-quality: .venv/package .venv/weights
 
 bench-stores: .venv/package .venv/tools .venv/weights
 	$(BIN)/python tests/benchmarks/bench_stores.py
+
+bench-plaid: .venv/package .venv/tools .venv/weights
+	$(BIN)/python tests/benchmarks/bench_plaid.py
 
 # The wheel, since an install is measured too; BENCH_PYLATE_PYTHON saves fetching torch.
 bench-hosts: .venv/package .venv/tools

@@ -9,7 +9,8 @@ questions, so the model must fill them up to one length (query expansion). torch
 to convert.
 """
 
-# The texts and the calls are from the README of pylate-rs, https://github.com/lightonai/pylate-rs, by LightOn (MIT).
+# The calls are from the README of pylate-rs, https://github.com/lightonai/pylate-rs, by LightOn (MIT), and so are the
+# texts, in arrondissements.py.
 
 import argparse
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from arrondissements import documents, queries
 from fast_plaid import search
 
 from chandelier import models
@@ -35,29 +37,6 @@ model = models.ColBERT(
     device="cpu",  # "cuda", or "metal" for what is "mps" there
 )
 
-documents = [
-    "1st Arrondissement: Louvre, Tuileries Garden, Palais Royal, historic, tourist.",
-    "2nd Arrondissement: Bourse, financial, covered passages, Sentier, business.",
-    "3rd Arrondissement: Marais, Musée Picasso, galleries, trendy, historic.",
-    "4th Arrondissement: Notre-Dame, Marais, Hôtel de Ville, LGBTQ+.",
-    "5th Arrondissement: Latin Quarter, Sorbonne, Panthéon, student, intellectual.",
-    "6th Arrondissement: Saint-Germain-des-Prés, Luxembourg Gardens, chic, artistic, cafés.",
-    "7th Arrondissement: Eiffel Tower, Musée d'Orsay, Les Invalides, affluent, prestigious.",
-    "8th Arrondissement: Champs-Élysées, Arc de Triomphe, luxury, shopping, Élysée.",
-    "9th Arrondissement: Palais Garnier, department stores, shopping, theaters.",
-    "10th Arrondissement: Gare du Nord, Gare de l'Est, Canal Saint-Martin.",
-    "11th Arrondissement: Bastille, nightlife, Oberkampf, revolutionary, hip.",
-    "12th Arrondissement: Bois de Vincennes, Opéra Bastille, Bercy, residential.",
-    "13th Arrondissement: Chinatown, Bibliothèque Nationale, modern, diverse, street-art.",
-    "14th Arrondissement: Montparnasse, Catacombs, residential, artistic, quiet.",
-    "15th Arrondissement: Residential, family, populous, Parc André Citroën.",
-    "16th Arrondissement: Trocadéro, Bois de Boulogne, affluent, elegant, embassies.",
-    "17th Arrondissement: Diverse, Palais des Congrès, residential, Batignolles.",
-    "18th Arrondissement: Montmartre, Sacré-Cœur, Moulin Rouge, artistic, historic.",
-    "19th Arrondissement: Parc de la Villette, Cité des Sciences, canals, diverse.",
-    "20th Arrondissement: Père Lachaise, Belleville, cosmopolitan, artistic, historic.",
-]
-
 # Encoding documents
 documents_embeddings = model.encode(
     sentences=documents,
@@ -72,14 +51,6 @@ fast_plaid.create(documents_embeddings=[torch.tensor(embedding) for embedding in
 
 # We can then load the existing index and search for the most relevant documents:
 fast_plaid = search.FastPlaid(index=index)
-
-queries = [
-    "arrondissement with the Eiffel Tower and Musée d'Orsay",
-    "Latin Quarter and Sorbonne University",
-    "arrondissement with Sacré-Cœur and Moulin Rouge",
-    "arrondissement with the Louvre and Tuileries Garden",
-    "arrondissement with Notre-Dame Cathedral and the Marais",
-]
 
 queries_embeddings = model.encode(
     sentences=queries,

@@ -150,7 +150,7 @@ def main() -> None:
             shutil.rmtree(stores, ignore_errors=True)
     text = json.dumps(whole)
     (files / "result.json").write_text(text + "\n", encoding="utf-8")
-    (args.plot or files / "plaid.svg").write_text(drawn(whole), encoding="utf-8")
+    (args.plot or files.parent / "plaid.svg").write_text(drawn(whole), encoding="utf-8")
     print(text if args.json else report(whole))
 
 

@@ -40,16 +40,15 @@ def settings(side: str, documents: int) -> list[Setting]:
         return [{}]
     if side == "edge":
         return [{"depth": depth} for depth in _up_to(documents, 50, 100, 200, 500, 1_000, 2_000)]
-    probes, full = ((None, 8, 16), (256, 1_024, 4_096, 8_192)) if side in PLAID else ((8, 16, 32), (4_096, 8_192))
+    probes, full = ((None, 16), (512, 1_024, 2_048, 4_096, 8_192)) if side in PLAID else ((8, 32), (4_096,))
     numbers = _up_to(documents, *full)
-    return [{"n_ivf_probe": probe, "n_full_scores": number} for probe in probes for number in numbers]
+    defaults = [usual(side)] if side in PLAID else []
+    return defaults + [{"n_ivf_probe": probe, "n_full_scores": number} for probe in probes for number in numbers]
 
 
 def usual(side: str) -> Setting:
     """What a side does unless it is told otherwise, or what we begin with; its memory is watched at that."""
-    if side in PLAID:
-        return {"n_ivf_probe": None, "n_full_scores": 1_024}
-    return {"local": {}, "edge": {"depth": 100}, "fast-plaid": {"n_ivf_probe": 8, "n_full_scores": 4_096}}[side]
+    return {"edge": {"depth": 100}, "fast-plaid": {"n_ivf_probe": 8, "n_full_scores": 4_096}}.get(side, {})
 
 
 def _up_to(documents: int, *numbers: int) -> list[int]:
@@ -61,4 +60,4 @@ def _up_to(documents: int, *numbers: int) -> list[int]:
 def label(setting: Setting) -> str:
     """A setting in a few characters."""
     words = [f"{name.removeprefix('n_')} {'all' if value is None else f'{value:,}'}" for name, value in setting.items()]
-    return ", ".join(words) or "all documents"
+    return ", ".join(words) or "defaults"

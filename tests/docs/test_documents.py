@@ -123,11 +123,13 @@ def test_every_path_in_the_readme_exists() -> None:
 
 
 EXAMPLES: dict[str, list[str]] = {
+    "arrondissements.py": [],
     "demo.py": ["--quick"],
     "explain_page.py": [],
     "haystack_pipeline.py": [],
     "langchain_rag.py": [],
     "llama_index_query_engine.py": [],
+    "plaid_store.py": [],
     "python_docs.py": [],
     "qdrant_two_stage.py": ["--quick"],
     "rerank_search_results.py": [],

@@ -22,8 +22,10 @@ from chandelier.store.local.tables import Rows, Tables
 
 __all__ = ["Knobs", "View"]
 
-FULL_SCORES_A_CANDIDATE, LEAST_FULL_SCORES = 4, 2048
-"""What `n_full_scores` is unless it is given: so many for each candidate, and not fewer than so many."""
+FULL_SCORES = (512, 2048)
+"""What `n_full_scores` is unless it is given: a share of a segment's documents, from 8,000 to 32,000 of them."""
+
+DOCUMENTS_A_FULL_SCORE, FULL_SCORES_A_CANDIDATE = 16, 4
 
 PAGE_BYTES = 32 << 20
 
@@ -37,20 +39,21 @@ class Knobs:
 
     Attributes:
         n_ivf_probe: How many cells are looked into for each row of the query; None for all.
-        n_full_scores: How many candidates get a score from their residuals.
+        n_full_scores: How many candidates of a segment get a score from their residuals; None for a default.
         depth: How many of these are scored exactly.
     """
 
     n_ivf_probe: int | None
-    n_full_scores: int
+    n_full_scores: int | None
     depth: int
 
-    @classmethod
-    def of(cls, n_ivf_probe: int | None, n_full_scores: int | None, depth: int) -> Knobs:
-        """With what stands for a None; no candidate that is scored exactly goes without a score from its residuals."""
-        if n_full_scores is None:
-            n_full_scores = max(FULL_SCORES_A_CANDIDATE * depth, LEAST_FULL_SCORES)
-        return cls(n_ivf_probe, max(n_full_scores, depth), depth)
+    def full_scores(self, documents: int) -> int:
+        """Of a segment with so many that may be found; what is scored exactly has a score from its residuals."""
+        if self.n_full_scores is not None:
+            return max(self.n_full_scores, self.depth)
+        least, most = FULL_SCORES
+        share = min(max(documents // DOCUMENTS_A_FULL_SCORE, least), most)
+        return max(share, FULL_SCORES_A_CANDIDATE * self.depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,8 @@ class View:
         probes = None if len(chosen) <= knobs.depth else knobs.n_ivf_probe
         engine = chosen.segment.engine
         try:
-            places, scores = engine.search(query, knobs.depth, probes, knobs.n_full_scores, chosen.places)
+            full_scores = knobs.full_scores(len(chosen))
+            places, scores = engine.search(query, knobs.depth, probes, full_scores, chosen.places)
         except ChandelierError as error:  # the query was checked: it is the file
             raise self.segments.unreadable(chosen.segment.listed, error) from error
         return chosen.segment.rows[places], scores

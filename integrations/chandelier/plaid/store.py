@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,8 @@ class PlaidStore(SqliteStore):
         nbits: Of each value of a residual, 4, or 2 for half of the index and more that is overlooked. Segments that are
             there stay as they were built; `optimize(rebuild=True)` builds all of them anew.
         n_ivf_probe: How many cells are looked into for each row of the query; None for all of them.
-        n_full_scores: How many candidates the centroids leave for the residuals, at least `depth`; None for a default.
+        n_full_scores: How many candidates the centroids leave for the residuals, in each segment, and not fewer than
+            `depth`. None for a 16th of the segment's documents, 512 at least and 2,048 at most, or four times `depth`.
         depth: How many candidates of these are scored by their rows; a search may say another number.
         pool_factor: As in `ColBERT.encode_documents`, for the documents that this store encodes.
         protected_tokens: The same.
@@ -158,7 +160,7 @@ class PlaidStore(SqliteStore):
         *,
         k: int = 10,
         n_ivf_probe: Iterable[int | None] = (4, 16, None),
-        n_full_scores: Iterable[int] = (256, 1024, 4096),
+        n_full_scores: Iterable[int] = (512, 2048, 8192),
         depth: int | None = None,
     ) -> RecallReport:
         """Measure which share of the exact top `k` searches with other numbers than the store's would find.
@@ -182,20 +184,20 @@ class PlaidStore(SqliteStore):
         rows = [query.rows for query in self._encoding.queries(several("queries", queries))]
         probes = dict.fromkeys(several("n_ivf_probe", n_ivf_probe))
         scores = {max(depth, checked_count("n_full_scores", each)) for each in several("n_full_scores", n_full_scores)}
-        trials = [_knobs(probe, number, depth) for probe in probes for number in sorted(scores)]
+        trials = [(_knobs(probe, number, depth), number) for probe in probes for number in sorted(scores)]
         with self._view() as view:
             if not view.index.segments:
                 message = "has no index to measure, all documents are scored exactly; optimize() builds one"
                 raise StoreError(f"{self.path}: {message}", store=self.path)
             documents = self._tables.count(view.connection, None)
             exact = view.find(rows, Wanted(k, None, depth, exact=True), self._knobs)
-            found = [view.find(rows, Wanted(k, None, depth, exact=False), trial) for trial in trials]
+            found = [view.find(rows, Wanted(k, None, depth, exact=False), trial) for trial, _ in trials]
         wanted = _names(exact)
         measurements = []
-        for trial, answers in zip(trials, found, strict=True):
+        for (trial, number), answers in zip(trials, found, strict=True):
             cells = "all cells" if trial.n_ivf_probe is None else f"n_ivf_probe {trial.n_ivf_probe}"
             share = _core.share_found(_names(answers), wanted)
-            measurements.append(Recall(cells, 0, trial.n_full_scores, *share))
+            measurements.append(Recall(cells, 0, number, *share))
         return RecallReport(len(rows), documents, len(exact[0]), tuple(measurements), "n_full_scores")
 
     def close(self) -> None:
@@ -241,7 +243,7 @@ class PlaidStore(SqliteStore):
 
     def _knobs_for(self, wanted: Wanted) -> Knobs:
         depth = wanted.depth or max(self._knobs.depth, wanted.k)
-        return Knobs.of(self._knobs.n_ivf_probe, self._given["n_full_scores"], depth)
+        return replace(self._knobs, depth=depth)
 
     def _warn(self, fresh: int) -> None:
         """Say once that a search takes longer than it has to."""
@@ -270,7 +272,7 @@ def _knobs(n_ivf_probe: int | None, n_full_scores: int | None, depth: int) -> Kn
     for name, number in (("n_ivf_probe", n_ivf_probe), ("n_full_scores", n_full_scores)):
         if number is not None:
             checked_count(name, number)
-    return Knobs.of(n_ivf_probe, n_full_scores, depth)
+    return Knobs(n_ivf_probe, n_full_scores, depth)
 
 
 def _names(found: list[list[tuple[int, float]]]) -> list[list[str]]:
