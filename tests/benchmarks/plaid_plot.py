@@ -12,9 +12,6 @@ WIDTH, HEIGHT, LEFT, TOP_EDGE, BOTTOM, GAP = 400, 300, 52, 36, 44, 30
 COLOURS = {"local": "#000000", "plaid4": "#0072b2", "plaid2": "#56b4e9", "edge": "#d55e00", "fast-plaid": "#009e73"}
 """Of Okabe and Ito, which everybody tells apart."""
 
-LOWEST = 0.5
-"""Recall, below which nobody looks."""
-
 Point: TypeAlias = tuple[float, float]
 
 
@@ -28,9 +25,8 @@ def front(points: Iterable[Point]) -> list[Point]:
 
 
 def points(row: dict[str, Any]) -> list[Point]:
-    """Milliseconds and recall at each setting of a side, of what is in the picture."""
-    found = [(milliseconds(found), found["recall"]) for found in row["settings"]]
-    return [(ms, recall) for ms, recall in found if recall >= LOWEST]
+    """Milliseconds and recall at each setting of a side."""
+    return [(milliseconds(found), found["recall"]) for found in row["settings"]]
 
 
 def drawn(whole: dict[str, Any]) -> str:
@@ -52,18 +48,17 @@ def drawn(whole: dict[str, Any]) -> str:
         for row in group["sides"]:
             parts += axes.line(COLOURS[row["side"]], points(row))
         parts.append("</g>")
-    parts += legend(groups[-1]["sides"], height - 12)
+    parts += legend({row["side"]: row for group in groups for row in group["sides"] if row["settings"]}, height - 12)
     return "\n".join([*parts, "</svg>", ""])
 
 
-def legend(rows: list[dict[str, Any]], y: int) -> Iterable[str]:
+def legend(rows: dict[str, dict[str, Any]], y: int) -> Iterable[str]:
     """The names of the sides that are drawn."""
     x = LEFT
-    for row in rows:
-        if row["settings"]:
-            yield f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{COLOURS[row["side"]]}"/>'
-            yield f'<text x="{x + 9}" y="{y}">{escape(row["name"])}</text>'
-            x += 30 + 7 * len(row["name"])
+    for side, row in rows.items():
+        yield f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{COLOURS[side]}"/>'
+        yield f'<text x="{x + 9}" y="{y}">{escape(row["name"])}</text>'
+        x += 30 + 7 * len(row["name"])
 
 
 class Axes:

@@ -20,10 +20,13 @@ from chandelier.plaid import PlaidStore, build
 POOL = 400
 """Ids that a process changes at random."""
 
+ROWS = 40
+"""Of each document: so many that most of the time passes in calls, where it is to be killed."""
+
 
 def version(number: int, revision: int) -> Document:
-    """A document in one of its revisions, with three rows that only this one has."""
-    rows = unit_rows(np.random.default_rng((number, revision)), 3, 32)
+    """A document in one of its revisions, with rows that only this one has."""
+    rows = unit_rows(np.random.default_rng((number, revision)), ROWS, 32)
     return Document(f"{number}", f"{number} in revision {revision}", {"revision": revision}, rows)
 
 
