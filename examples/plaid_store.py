@@ -26,11 +26,13 @@ with TemporaryDirectory() as folder, PlaidStore(folder, model) as store:
         print(f"{query}\n  {hits[0].score:5.2f}  {hits[0].text}")
     assert [hits[0].id for hits in store.search_many(queries, k=1)] == [f"paris {index}" for index in named]
 
-    # What is deleted or replaced needs no new index, and what is new is found at once.
-    store.delete([f"paris {named[0]}"])
-    store.upsert([Document("the tower", "The Eiffel Tower stands on the Champ de Mars.", {"source": "note"})])
-    (hit,) = store.search(queries[0], k=1, filter={"source": {"$in": ["sample", "note"]}})
-    print(f"without the 7th: {hit.text}")
-    assert hit.id == "the tower"
+    # What is replaced or deleted needs no new index: the old text is gone at once, and the new one is found.
+    text = "7th Arrondissement: Eiffel Tower, Musée d'Orsay, Champ de Mars."
+    store.upsert([Document(f"paris {named[0]}", text, {"source": "note"})])
+    store.delete([f"paris {named[1]}"])
+    tower, quarter = store.search_many(queries[:2], k=1, filter={"source": {"$in": ["sample", "note"]}})
+    print(f"\nreplaced: {tower[0].text}\nwithout the 5th: {quarter[0].text}")
+    assert tower[0].text == text
+    assert quarter[0].id != f"paris {named[1]}"
 
     print(f"\n{store.recall(spread(questions, 100), n_full_scores=[128, 256], depth=50)}")
