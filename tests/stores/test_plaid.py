@@ -292,11 +292,12 @@ def test_only_what_is_in_no_segment_takes_memory(tiny: ColBERT, tmp_path: Path) 
     with PlaidStore(tmp_path / "store", tiny, memory_limit=limit) as store:
         store.upsert(half)
         more = [Document(f"more-{i}", "", vectors=each.vectors) for i, each in enumerate(half)]
+        assert len(store.upsert(more).stored) == 400, "what is to be indexed need not fit into memory"
         with pytest.raises(StoreError, match=r"are allowed by memory_limit; call optimize\(\)"):
-            store.upsert(more)
-        assert store.count() == 400
+            store.search(QUERY)
+        store.delete(each.id for each in more)
         store.optimize()
-        assert len(store.upsert(more).stored) == 400
+        store.upsert(more)
         store.search(QUERY)
         assert store._held.newest.nbytes == 400 * 64 * 32 * 2
         store.optimize()

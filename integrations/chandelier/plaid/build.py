@@ -18,6 +18,7 @@ from chandelier import _core
 from chandelier.exceptions import StoreError
 from chandelier.multivectors import FloatArray
 from chandelier.plaid.segments import NAME, Listed, Manifest, Segments, text_of
+from chandelier.store.folders import sync
 from chandelier.store.local.database import Database
 from chandelier.store.local.tables import Rows, State, Tables
 
@@ -142,7 +143,7 @@ class Builder:
         with self._errors(), self._locked():
             if not os.path.isdir(self._segments.folder):
                 os.mkdir(self._segments.folder)
-                _sync(self._store)
+                sync(self._store)
             self._clean()  # what a crash has left needs room
             try:
                 return self._brought_up_to_date(rebuild, progress)
@@ -179,9 +180,13 @@ class Builder:
         sample = [matrix for _, matrix in self._read(_spread(piece, SAMPLE_TOKENS * partitions))]
         if not sample:
             return None
+        if bar is not None:
+            bar.set_description("optimizing: training centroids")
         data = np.concatenate(sample)
         builder = _core.PlaidBuilder(data, self._nbits, min(partitions, len(data)))
         del sample, data
+        if bar is not None:
+            bar.set_description("optimizing")
         rows: list[int] = []
         for numbers, matrices in self._pages(piece):
             offsets = np.concatenate([[0], np.cumsum([len(matrix) for matrix in matrices])])
@@ -194,7 +199,7 @@ class Builder:
         file = f"{uuid.uuid4().hex}.safetensors"
         path = self._segments.path(file)
         builder.write(path)
-        _sync(self._segments.folder)
+        sync(self._segments.folder)
         return Listed(file, os.stat(path).st_size, rows[0], rows[-1], len(rows))
 
     def _pages(self, piece: Piece) -> Iterator[tuple[list[int], list[FloatArray]]]:
@@ -264,12 +269,3 @@ def _spread(piece: Piece, tokens: int) -> Rows:
         count = max(1, count * tokens // piece.tokens)
     chosen: Rows = piece.rows[np.arange(count) * len(piece.rows) // count]
     return chosen
-
-
-def _sync(folder: str) -> None:
-    """Have the names in a folder outlast a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

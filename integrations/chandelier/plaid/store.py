@@ -63,7 +63,8 @@ class PlaidStore(SqliteStore):
         depth: How many candidates of these are scored by their rows; a search may say another number.
         pool_factor: As in `ColBERT.encode_documents`, for the documents that this store encodes.
         protected_tokens: The same.
-        memory_limit: How many bytes the rows in no segment may take in memory; None for as much as is available.
+        memory_limit: How many bytes the rows in no segment may take in memory; None for as much as is available. Where
+            they take more, a search says so, and that `optimize` is due.
 
     Raises:
         StoreError: If the folder holds no store, is damaged, or was made with another model.
@@ -254,10 +255,6 @@ class PlaidStore(SqliteStore):
             LOG.warning(
                 "%s: scoring %s documents one by one; optimize() makes searches faster", self.path, f"{fresh:,}"
             )
-
-    def _after(self, connection: sqlite3.Connection) -> int:
-        manifest = self._segments.manifest(connection)
-        return manifest[-1].last if manifest else 0
 
     def _more_room(self) -> str:
         return "call optimize(), which builds an index over them on the disk"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chandelier.exceptions import StoreError
+from chandelier.store.folders import sync
 
 __all__ = ["Folder"]
 
@@ -69,9 +70,9 @@ class Folder:
             json.dump(settings, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
-        _sync(part)
+        sync(part)
         os.rename(part, self.shard)
-        _sync(self.path)
+        sync(self.path)
 
     def free(self) -> int:
         """Bytes that the disk still has."""
@@ -120,11 +121,3 @@ def open_elsewhere(path: str) -> StoreError:
     """The error for a folder that somebody else holds."""
     way_out = "close it there first, or use a Qdrant server for several processes"
     return StoreError(f"{path}: is open in this process or another; {way_out}", store=path)
-
-
-def _sync(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -126,6 +126,9 @@ class LocalStore(SqliteStore):
             snapshot = self._held.in_step(connection, known)
             yield connection, lambda queries, wanted: [snapshot.top_k(each, wanted.k, wanted.rows) for each in queries]
 
+    def _check_room(self, connection: sqlite3.Connection) -> None:
+        self._held.check_room(self._tables.tokens(connection))
+
     def _more_room(self) -> str:
         half = "datatype='float16' (half of it), " if self.datatype == "float32" else ""
         on_disk = "use PlaidStore or QdrantEdgeStore, which keep vectors on disk, or a server"

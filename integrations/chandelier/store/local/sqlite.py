@@ -109,8 +109,8 @@ class SqliteStore(ThreadedStore):
         Documents are encoded and written in portions, each of which is stored whole or not at all.
 
         Raises:
-            StoreError: If the file cannot be written (a full disk, say) or the vectors become larger than the memory;
-                `report` says what was stored before.
+            StoreError: If the file cannot be written (a full disk, say), or the vectors become larger than the memory
+                that has to hold them; `report` says what was stored before.
             PartialUpsertError: With `raise_on_failure`, if a document was refused; the others are stored.
         """
         intake = Intake(documents, self._encoding, progress)
@@ -240,7 +240,7 @@ class SqliteStore(ThreadedStore):
                 fitting.append(entry)
         with self._database.writing() as connection:
             self._tables.store(connection, fitting)
-            self._held.check_room(self._tables.tokens(connection, self._after(connection)))
+            self._check_room(connection)
         intake.stored(fitting)
 
     def _each(self, ids: list[str], with_vectors: bool) -> Iterator[Document]:
@@ -255,9 +255,8 @@ class SqliteStore(ThreadedStore):
         """A connection, and what finds documents in the state that it sees."""
         raise NotImplementedError
 
-    def _after(self, connection: sqlite3.Connection) -> int:
-        """The row number from which on vectors are held in memory."""
-        return 0
+    def _check_room(self, connection: sqlite3.Connection) -> None:
+        """Refuses, before they are kept, documents that nobody could search."""
 
     def _more_room(self) -> str:
         """What to do when the vectors do not fit into memory."""

@@ -179,6 +179,7 @@ impl PlaidBuilder {
             &Contents {
                 dim: self.dim,
                 nbits: self.buckets.nbits(),
+                row_bytes: self.buckets.row_bytes(self.dim),
                 rows: &self.rows,
                 offsets: &self.offsets,
                 cells: &cells,

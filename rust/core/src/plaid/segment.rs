@@ -21,6 +21,8 @@ const HINT: &str = "a segment of an index is read from it";
 pub(super) struct Contents<'a> {
     pub(super) dim: usize,
     pub(super) nbits: usize,
+    /// Of a row's residual.
+    pub(super) row_bytes: usize,
     pub(super) rows: &'a [i64],
     pub(super) offsets: &'a [usize],
     pub(super) cells: &'a [usize],
@@ -54,7 +56,7 @@ pub(super) fn write(path: &Path, contents: &Contents) -> Result<()> {
         ("codes", "U16", vec![tokens], cast_slice(contents.codes)),
         ("scales", "U8", vec![tokens], contents.scales),
         ("subcodes", "U8", vec![tokens, PARTS], contents.subcodes),
-        ("residuals", "U8", vec![tokens, contents.residuals.len() / tokens.max(1)], contents.residuals),
+        ("residuals", "U8", vec![tokens, contents.row_bytes], contents.residuals),
     ];
     let mut header = serde_json::Map::new();
     let nbits = contents.nbits.to_string();
