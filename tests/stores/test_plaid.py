@@ -176,6 +176,15 @@ def test_candidates_are_found_and_scored_by_their_rows(filled: PlaidStore) -> No
     assert found >= 49
 
 
+def test_a_query_that_is_longer_than_an_index_is_asked(filled: PlaidStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = [unit_rows(np.random.default_rng(i), 8, 32) for i in range(20)]
+    exact = filled.search_many(queries, 10, exact=True)
+    with PlaidStore(filled.path, filled.model, n_ivf_probe=1, n_full_scores=10, depth=10) as other:
+        assert other.search_many(queries, 10) != exact
+        monkeypatch.setattr("chandelier.plaid.search.MOST_QUERY_ROWS", 7)
+        assert other.search_many([*queries, queries[0][:7]], 10)[:20] == exact
+
+
 def test_k_hits_come_however_few_cells_are_looked_into(tiny: ColBERT, tmp_path: Path) -> None:
     with PlaidStore(tmp_path / "store", tiny, n_ivf_probe=1, n_full_scores=1, depth=1) as store:
         store.upsert(DOCUMENTS)

@@ -32,7 +32,7 @@ FEWEST = 256
 """Documents from which on an index is worth it: fewer are scored exactly in less time."""
 
 SEGMENT_TOKENS = 1 << 25
-"""No segment has more, so that one can be built in the memory of a small machine."""
+"""No segment has more, unless one document has: while it is built, each takes about 100 bytes of memory."""
 
 SAMPLE_TOKENS = 24
 """Of each centroid, that it is computed from."""

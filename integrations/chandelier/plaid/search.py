@@ -27,6 +27,10 @@ FULL_SCORES = (512, 2048)
 
 DOCUMENTS_A_FULL_SCORE, FULL_SCORES_A_CANDIDATE = 16, 4
 
+MOST_QUERY_ROWS = 4096
+"""Of a query that the index is asked: the products of its rows with all centroids are in memory, 1 GB of them. A longer
+one, which is no question but a book, is scored against everything."""
+
 PAGE_BYTES = 32 << 20
 
 Best: TypeAlias = list[tuple[int, float]]
@@ -94,14 +98,16 @@ class View:
         """The best documents for each query."""
         chosen = [Chosen(each, each.places(wanted.rows)) for each in self.index.segments]
         chosen = [each for each in chosen if len(each)]
+        everything = [each.rows for each in chosen]
         # Where all would be candidates anyway, a filter that few pass say, nothing has to find them.
         if wanted.exact or sum(map(len, chosen)) <= knobs.depth:
-            found = self._scored(queries, wanted.k, [each.rows for each in chosen])
+            found = self._scored(queries, wanted.k, everything)
         else:
-            found = [
-                self._scored([query], wanted.k, [self._candidates(query, chosen, wanted.k, knobs)])[0]
-                for query in queries
-            ]
+            found = []
+            for query in queries:
+                is_short = len(query) <= MOST_QUERY_ROWS
+                rows = [self._candidates(query, chosen, wanted.k, knobs)] if is_short else everything
+                found += self._scored([query], wanted.k, rows)
         fresh = (self.fresh.top_k(query, wanted.k, wanted.rows) for query in queries)
         return [_best([old, new], wanted.k) for old, new in zip(found, fresh, strict=True)]
 
