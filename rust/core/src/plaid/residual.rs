@@ -39,12 +39,17 @@ impl Buckets {
         residuals.chunks_exact_mut(dim).for_each(normalise);
         residuals.sort_unstable_by(f32::total_cmp);
         let buckets = 1usize << nbits;
-        let quantile = |part: f64| {
-            let place = part * residuals.len().saturating_sub(1) as f64;
-            residuals.get(place.round() as usize).copied().unwrap_or(0.0)
-        };
-        let cutoffs = (1..buckets).map(|bucket| quantile(bucket as f64 / buckets as f64)).collect();
-        let weights = (0..buckets).map(|bucket| quantile((bucket as f64 + 0.5) / buckets as f64)).collect();
+        let value = |place: usize| residuals.get(place).copied().unwrap_or(0.0);
+        let last = residuals.len().saturating_sub(1) as f64;
+        let quantile = |bucket: usize| value((last * bucket as f64 / buckets as f64).round() as usize);
+        let cutoffs: Vec<f32> = (1..buckets).map(quantile).collect();
+        // Values that occur often can take a whole bucket's share and more, so that a bucket's median is of those which
+        // fall into it; one that nothing falls into stands for its lower end.
+        let ends =
+            cutoffs.iter().map(|cutoff| residuals.partition_point(|x| x <= cutoff)).chain([residuals.len()]);
+        let starts = std::iter::once(0).chain(ends.clone());
+        let weights =
+            starts.zip(ends).map(|(start, end)| value((start + end).div_ceil(2).saturating_sub(1))).collect();
         Self::new(nbits, cutoffs, weights, unit)
     }
 
