@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,16 +23,6 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("contract", "reference")
-
-
-@pytest.fixture(autouse=True)
-def heeds_ctrl_c() -> Iterator[None]:
-    """A shell starts what it puts into the background with Ctrl-C ignored, and Python then leaves it so."""
-    before = signal.getsignal(signal.SIGINT)
-    if before == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

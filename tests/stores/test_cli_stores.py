@@ -289,17 +289,12 @@ def test_a_full_disk_says_what_is_stored(run: Run, tmp_path: Path, model: ColBER
 @posix
 def test_a_stream_is_stored_as_it_comes_and_resumed_after_ctrl_c(run: Run, tmp_path: Path, model: ColBERT) -> None:
     objects = [{"id": str(number), "text": f"fog {number}"} for number in range(2000)]
-    # A shell starts background jobs, such as pytest might be, with SIGINT ignored, and the child would inherit that.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = subprocess.Popen(
-            command("index", CHECKPOINT, "--format", "jsonl", "--store", tmp_path / "n.db"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    process = subprocess.Popen(
+        command("index", CHECKPOINT, "--format", "jsonl", "--store", tmp_path / "n.db"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert process.stdin is not None
     process.stdin.write(jsonl(objects[:1200]))
     process.stdin.flush()

@@ -562,13 +562,8 @@ def test_full_disk_is_reported() -> None:
 def test_interrupt_is_quiet(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    # A shell starts background jobs, such as pytest might be, with SIGINT ignored, and the child would inherit that.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        arguments = command("encode", CHECKPOINT, fifo, "-o", tmp_path / "out")
-        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    arguments = command("encode", CHECKPOINT, fifo, "-o", tmp_path / "out")
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     writer = _open_when_read(fifo, process)
     try:
         time.sleep(0.5)  # a signal between the open and the read would be noticed after the read only
