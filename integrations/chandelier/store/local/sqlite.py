@@ -109,8 +109,8 @@ class SqliteStore(ThreadedStore):
         Documents are encoded and written in portions, each of which is stored whole or not at all.
 
         Raises:
-            StoreError: If the file cannot be written (a full disk, say), or the vectors become larger than the memory
-                that has to hold them; `report` says what was stored before.
+            StoreError: If the file cannot be written (a full disk, say), or a `LocalStore`'s vectors become larger than
+                the memory that has to hold them; `report` says what was stored before.
             PartialUpsertError: With `raise_on_failure`, if a document was refused; the others are stored.
         """
         intake = Intake(documents, self._encoding, progress)
