@@ -105,12 +105,8 @@ class Segments:
         self._store = store
         self._database = database
         self._tables = tables
-        self.release()
-        self.after_fork()
-
-    def after_fork(self) -> None:
-        """In a forked child: a lock that nobody holds."""
         self._lock = threading.Lock()
+        self.release()
 
     def release(self) -> None:
         """Close the files as soon as nobody uses them."""

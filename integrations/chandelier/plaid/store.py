@@ -259,10 +259,6 @@ class PlaidStore(SqliteStore):
     def _more_room(self) -> str:
         return "call optimize(), which builds an index over them on the disk"
 
-    def _after_fork(self) -> None:
-        super()._after_fork()
-        self._segments.after_fork()
-
 
 def _knobs(n_ivf_probe: int | None, n_full_scores: int | None, depth: int) -> Knobs:
     """Numbers that may be given."""

@@ -140,12 +140,8 @@ class Held:
         self._tables = tables
         self._memory_limit = memory_limit
         self._way_out = way_out
-        self.newest = Snapshot.of_nothing()
-        self.after_fork()
-
-    def after_fork(self) -> None:
-        """In a forked child: a lock that nobody holds. The vectors are shared with the parent."""
         self._lock = threading.Lock()
+        self.newest = Snapshot.of_nothing()
 
     def release(self) -> None:
         """Give the memory back."""

@@ -262,17 +262,13 @@ class SqliteStore(ThreadedStore):
         """What to do when the vectors do not fit into memory."""
         raise NotImplementedError
 
-    def _after_fork(self) -> None:
-        self._database.after_fork()
-        self._held.after_fork()
-
 
 OPEN: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
     for store in OPEN:
-        store._after_fork()
+        store._database.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
