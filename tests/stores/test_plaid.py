@@ -21,6 +21,7 @@ from reference import best, ids, maxsim64, passes, random_documents, unit_rows
 
 from chandelier import ArgumentError, ColBERT, Document, ShapeError, StoreError, UpsertReport
 from chandelier.plaid import PlaidStore, build
+from chandelier.plaid.search import Knobs
 
 DOCUMENTS = random_documents(1000, 32)
 QUERY = unit_rows(np.random.default_rng(9), 8, 32)
@@ -183,6 +184,21 @@ def test_a_query_that_is_longer_than_an_index_is_asked(filled: PlaidStore, monke
         assert other.search_many(queries, 10) != exact
         monkeypatch.setattr("chandelier.plaid.search.MOST_QUERY_ROWS", 7)
         assert other.search_many([*queries, queries[0][:7]], 10)[:20] == exact
+
+
+@pytest.mark.parametrize(
+    ("documents", "given", "depth", "wanted"),
+    [
+        (1000, None, 100, 512),
+        (16_000, None, 100, 1000),
+        (10**6, None, 100, 2048),
+        (1000, None, 500, 2000),
+        (10**6, 64, 10, 64),
+        (10**6, 64, 100, 100),
+    ],
+)
+def test_how_many_documents_get_full_scores(documents: int, given: int | None, depth: int, wanted: int) -> None:
+    assert Knobs(None, given, depth).full_scores(documents) == wanted
 
 
 def test_k_hits_come_however_few_cells_are_looked_into(tiny: ColBERT, tmp_path: Path) -> None:

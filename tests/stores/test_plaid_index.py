@@ -232,6 +232,21 @@ def test_what_a_crash_has_left_is_removed(store: PlaidStore) -> None:
     assert files(store.path) == sorted([*kept, "notes.txt"]), "what is not ours stays"
 
 
+def test_what_a_crash_has_left_takes_no_room_from_a_build(store: PlaidStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = build.Builder._built
+    there = []
+
+    def noted(self: Any, piece: Any, bar: Any) -> Any:
+        there.append(files(store.path))
+        return made(self, piece, bar)
+
+    monkeypatch.setattr(build.Builder, "_built", noted)
+    kept = files(store.path)
+    (Path(store.path) / "segments" / ".tmpAb12Cd").write_bytes(b"x" * 1000)
+    assert store.optimize(rebuild=True)
+    assert there == [kept]
+
+
 # Damage
 
 
@@ -406,20 +421,59 @@ def test_rows_that_are_not_as_they_were_written(tiny: ColBERT, store: PlaidStore
         assert len(files(store.path)) == 1
 
 
+def back_up(source: Path, target: Path) -> None:
+    with closing(sqlite3.connect(source)) as documents, closing(sqlite3.connect(target)) as copy:
+        documents.backup(copy)
+
+
 def test_an_older_copy_of_the_documents(store: PlaidStore, tmp_path: Path) -> None:
     """As a restored backup, without its segments."""
-    with closing(sqlite3.connect(Path(store.path) / "documents.db")) as source:
-        with closing(sqlite3.connect(tmp_path / "backup.db")) as target:
-            source.backup(target)
-        store.upsert(documents(5000, 900))
-        assert store.optimize()
-        assert len(store.search(QUERY, 2000)) == 1900
-        with closing(sqlite3.connect(tmp_path / "backup.db")) as backup:
-            backup.backup(source)
+    database = Path(store.path) / "documents.db"
+    back_up(database, tmp_path / "backup.db")
+    store.upsert(documents(5000, 900))
+    assert store.optimize()
+    assert len(store.search(QUERY, 2000)) == 1900
+    back_up(tmp_path / "backup.db", database)
     with pytest.raises(StoreError, match="is missing"):
         store.search(QUERY)
     assert store.optimize(rebuild=True)
     assert set(ids(store.search(QUERY, 2000))) == set(ids(DOCUMENTS))
+
+
+def test_an_older_copy_with_the_same_segments(store: PlaidStore, tmp_path: Path) -> None:
+    """It is opened once, not for every search."""
+    back_up(Path(store.path) / "documents.db", tmp_path / "backup.db")
+    store.delete(filter={"even": True})
+    assert len(store.search(QUERY, 2000)) == 500
+    back_up(tmp_path / "backup.db", Path(store.path) / "documents.db")
+    assert set(ids(store.search(QUERY, 2000))) == set(ids(DOCUMENTS))
+    known = store._segments.newest
+    assert known.segments[0].alive is None
+    store.search(QUERY)
+    assert store._segments.newest is known
+
+
+def test_an_older_copy_while_another_optimizes(
+    store: PlaidStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was built is of other documents than there are now."""
+    made = build.Builder._built
+    back_up(Path(store.path) / "documents.db", tmp_path / "backup.db")
+    store.upsert(documents(5000, 900))
+    kept = files(store.path)
+
+    def restored(self: Any, piece: Any, bar: Any) -> Any:
+        segment = made(self, piece, bar)
+        back_up(tmp_path / "backup.db", Path(store.path) / "documents.db")
+        return segment
+
+    monkeypatch.setattr(build.Builder, "_built", restored)
+    with pytest.raises(StoreError, match="were replaced by another copy of them while the index was built; try again"):
+        store.optimize()
+    monkeypatch.setattr(build.Builder, "_built", made)
+    assert files(store.path) == kept
+    assert set(ids(store.search(QUERY, 2000))) == set(ids(DOCUMENTS))
+    assert not store.optimize()
 
 
 # The folder
