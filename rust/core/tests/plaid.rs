@@ -102,6 +102,61 @@ fn every_stage_finds_a_document_by_itself() {
     }
 }
 
+/// The share of the ten best by MaxSim that are found, for queries of rows of many documents.
+fn recall(documents: &MultiVectors, segment: &PlaidSegment, options: PlaidSearch) -> f64 {
+    let mut found = 0;
+    for start in 0..40 {
+        let rows = (0..8).flat_map(|i| &documents.data()[(31 * start + 157 * i) * DIM..][..DIM]);
+        let query: Vec<f32> = rows.copied().collect();
+        let exact = maxsim(&query, documents).expect("finite");
+        let mut order: Vec<usize> = (0..DOCUMENTS).collect();
+        order.sort_by(|first, second| exact[*second].total_cmp(&exact[*first]));
+        let hits = segment.search(&query, options, None, cpu(2), &mut |_| Ok(())).expect("finite");
+        found += hits.iter().filter(|(place, _)| order[..10].contains(&(*place as usize))).count();
+    }
+    found as f64 / 400.0
+}
+
+#[test]
+fn a_shortlist_by_parts_is_nearly_as_good_as_all() {
+    let documents = documents(7);
+    let (_folder, segment) = segment(&built(&documents, 4, 16, cpu(2)));
+    let of = |n_full_scores| recall(&documents, &segment, search(10, None, n_full_scores));
+    let all = of(DOCUMENTS);
+    assert!(all > 0.9, "{all}");
+    assert!(
+        of(20) > all - 0.02,
+        "{} of {all}; by centroids alone it would be .56, with one length .85",
+        of(20)
+    );
+}
+
+#[test]
+fn only_documents_near_the_query_are_candidates_where_few_cells_are_looked_into() {
+    let documents = documents(8);
+    let (_folder, segment) = segment(&built(&documents, 4, 64, cpu(2)));
+    let found = |probe| {
+        let options = search(DOCUMENTS - 1, Some(probe), 1);
+        segment.search(documents.get(84), options, None, cpu(2), &mut |_| Ok(())).expect("finite")
+    };
+    let counts = [1, 4, 16, 63].map(|probe| found(probe).len());
+    assert!(counts.is_sorted() && counts[0] < DOCUMENTS / 4 && counts[0] > 0, "{counts:?}");
+    assert_eq!(found(64).len(), DOCUMENTS - 1);
+    assert_eq!(found(1)[0].0, 84);
+}
+
+#[test]
+fn of_equal_documents_the_first_are_found() {
+    let one = documents(9);
+    let rows = one.get(11);
+    let data: Vec<f32> = (0..DOCUMENTS).flat_map(|_| rows).copied().collect();
+    let offsets = (0..=DOCUMENTS).map(|document| document * rows.len() / DIM).collect();
+    let documents = MultiVectors::new(data, offsets, DIM).expect("sizes that fit");
+    let (_folder, segment) = segment(&built(&documents, 4, 4, cpu(2)));
+    let found = segment.search(rows, search(150, None, 250), None, cpu(2), &mut |_| Ok(())).expect("finite");
+    assert_eq!(found.iter().map(|(place, _)| *place).collect::<Vec<_>>(), (0..150).collect::<Vec<_>>());
+}
+
 #[test]
 fn only_places_that_may_be_found_are() {
     let documents = documents(3);
