@@ -17,14 +17,12 @@ import pytest
 from contract import StoreContract
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plaid_folder import DOCUMENTS, QUERY
 from reference import best, ids, maxsim64, passes, random_documents, unit_rows
 
 from chandelier import ArgumentError, ColBERT, Document, ShapeError, StoreError, UpsertReport
 from chandelier.plaid import PlaidStore, build
 from chandelier.plaid.search import Knobs
-
-DOCUMENTS = random_documents(1000, 32)
-QUERY = unit_rows(np.random.default_rng(9), 8, 32)
 
 
 class TestWithoutIndex(StoreContract):
